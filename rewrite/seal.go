@@ -1,0 +1,272 @@
+package rewrite
+
+import (
+	"encoding/binary"
+	"net/netip"
+)
+
+// MaxVia is the length of the longest Via value of a browser, in bytes, that
+// should go into an up seal: chan_sip reads 511 bytes of the Via it ends up in.
+const MaxVia = 300
+
+// sealTagSize is the length of both seals' tags, in bytes.
+const sealTagSize = 8
+
+// The magic cookie that every branch starts with (RFC 3261 8.1.1.7).
+const branchCookie = "z9hG4bK"
+
+// Register says what a request does to the registration of its client.
+type Register uint8
+
+// The kinds of REGISTER.
+const (
+	RegisterNone     Register = iota // some other method
+	RegisterBind                     // binds the client's Contact
+	RegisterUnbind                   // removes it: expires=0
+	RegisterWildcard                 // removes all: Contact: *
+	RegisterFetch                    // asks only: no Contact
+	numRegisters
+)
+
+// UpSeal is what the branch of our Via says on a request to the PBX, and on the
+// response to it.
+type UpSeal struct {
+	Key       *Key // set by OpenUpSeal: the key that it verified with
+	HasClient bool
+	Client    ClientID // if HasClient
+	HasFlow   bool
+	Flow      uint64 // if HasFlow: the connection of one without a client
+	Register  Register
+	Origin    Origin // the client's, carried only if Register is not RegisterNone
+	Own       bool   // the gateway itself sent the request: there is no Via
+	Via       []byte // the browser's Via value, byte for byte; MaxVia at most, for the caller to check
+}
+
+// The flags byte of an up seal.
+const (
+	upClient        = 1 << 0
+	upFlow          = 1 << 1
+	upRegister      = 7 << upRegisterShift
+	upRegisterShift = 2
+	upOwn           = 1 << 5
+	upFlags         = upClient | upFlow | upRegister | upOwn
+)
+
+// AppendUpSeal appends the seal for a request with that Call-ID and CSeq
+// number. It goes into the branch, after the magic cookie.
+func (k *Key) AppendUpSeal(dst []byte, s *UpSeal, callID []byte, cseq uint32) []byte {
+	w := k.upSealer(callID, cseq)
+	defer k.release(w)
+	from := len(w.msg)
+	w.msg = append(w.msg, s.flags())
+	if s.HasClient {
+		w.msg = binary.BigEndian.AppendUint64(w.msg, uint64(s.Client))
+	}
+	if s.HasFlow {
+		w.msg = binary.BigEndian.AppendUint64(w.msg, s.Flow)
+	}
+	if s.Register != RegisterNone {
+		w.msg = appendOrigin(w.msg, s.Origin)
+	}
+	if !s.Own {
+		via := bitWriter{out: w.msg}
+		code(&via, s.Via)
+		w.msg = via.out
+	}
+	return w.seal(dst, from, sealTagSize)
+}
+
+func (s *UpSeal) flags() byte {
+	flags := byte(s.Register) << upRegisterShift
+	if s.HasClient {
+		flags |= upClient
+	}
+	if s.HasFlow {
+		flags |= upFlow
+	}
+	if s.Own {
+		flags |= upOwn
+	}
+	return flags
+}
+
+func (k *Key) upSealer(callID []byte, cseq uint32) *sealer {
+	s := k.sealer(domainUpSeal)
+	s.field(callID)
+	s.msg = binary.BigEndian.AppendUint32(s.msg, cseq)
+	return s
+}
+
+// OpenUpSeal sets s to what a seal says; false, and s unchanged, if it is not
+// ours for that Call-ID and CSeq number. The keys are tried in order. s.Via is
+// written into buf, from its start, and lives as long; a buf of less than
+// MaxVia bytes may have to be replaced by a new one.
+func (r *Keyring) OpenUpSeal(s *UpSeal, buf, seal, callID []byte, cseq uint32) bool {
+	for _, k := range r.keys {
+		if k.openUpSeal(s, buf, seal, callID, cseq) {
+			return true
+		}
+	}
+	return false
+}
+
+func (k *Key) openUpSeal(s *UpSeal, buf, seal, callID []byte, cseq uint32) bool {
+	o := k.upSealer(callID, cseq)
+	defer k.release(o)
+	text, ok := o.open(seal, sealTagSize)
+	if !ok {
+		return false
+	}
+	f := fields{text: text}
+	flags := f.uint8()
+	out := UpSeal{
+		Key:       k,
+		HasClient: flags&upClient != 0,
+		HasFlow:   flags&upFlow != 0,
+		Register:  Register(flags & upRegister >> upRegisterShift),
+		Own:       flags&upOwn != 0,
+	}
+	if out.HasClient {
+		out.Client = ClientID(f.uint64())
+	}
+	if out.HasFlow {
+		out.Flow = f.uint64()
+	}
+	if out.Register != RegisterNone {
+		out.Origin = readOrigin(f.take(originSize))
+	}
+	if flags&^upFlags != 0 || out.Register >= numRegisters || f.short {
+		return false
+	}
+	if out.Own {
+		*s = out
+		return len(f.text) == 0
+	}
+	via, ok := appendDecoded(buf[:0], &bitReader{in: f.text})
+	if ok {
+		out.Via = via
+		*s = out
+	}
+	return ok
+}
+
+// Hop is what tells a request of the next hop from every other, and all that
+// its CANCEL and its ACK share with it.
+type Hop struct {
+	SentBy []byte // of its top Via
+	Branch []byte // of its top Via
+	CallID []byte
+	CSeq   uint32
+}
+
+func (k *Key) hopSealer(d domain, h *Hop) *sealer {
+	s := k.sealer(d)
+	s.field(h.SentBy)
+	s.field(h.Branch)
+	s.field(h.CallID)
+	s.msg = binary.BigEndian.AppendUint32(s.msg, h.CSeq)
+	return s
+}
+
+// DownSeal is what our Via says on a request to a browser, and on the response
+// to it.
+type DownSeal struct {
+	Key      *Key           // set by OpenDownSeal: the key that it verified with
+	Proto    uint8          // the transport that the request came by, numbered by the caller
+	Source   netip.AddrPort // where it came from
+	Upstream uint32         // names the upstream that sent it
+	Token    []byte         // the token it came by, verified; empty if none
+}
+
+// AppendDownSeal appends the seal for a request whose top Via, as it came from
+// the PBX, is h's. A Token that is none is left out.
+func (k *Key) AppendDownSeal(dst []byte, s *DownSeal, h *Hop) []byte {
+	w := k.hopSealer(domainDownSeal, h)
+	defer k.release(w)
+	from := len(w.msg)
+	w.msg = append(w.msg, s.Proto, 0)
+	source := len(w.msg)
+	w.msg, _ = s.Source.AppendBinary(w.msg) // there is no address that it cannot write
+	w.msg[source-1] = byte(len(w.msg) - source)
+	w.msg = binary.BigEndian.AppendUint32(w.msg, s.Upstream)
+	if msg, ok := appendFromBase32(w.msg, s.Token); ok {
+		w.msg = msg
+	}
+	return w.seal(dst, from, sealTagSize)
+}
+
+// OpenDownSeal sets s to what a seal says; false, and s unchanged, if it is not
+// ours for that next hop. The keys are tried in order. s.Token is written into
+// buf, from its start, and lives as long; a buf of less than MaxToken bytes may
+// have to be replaced by a new one.
+func (r *Keyring) OpenDownSeal(s *DownSeal, buf, seal []byte, h *Hop) bool {
+	for _, k := range r.keys {
+		if k.openDownSeal(s, buf, seal, h) {
+			return true
+		}
+	}
+	return false
+}
+
+func (k *Key) openDownSeal(s *DownSeal, buf, seal []byte, h *Hop) bool {
+	o := k.hopSealer(domainDownSeal, h)
+	defer k.release(o)
+	text, ok := o.open(seal, sealTagSize)
+	if !ok {
+		return false
+	}
+	f := fields{text: text}
+	out := DownSeal{Key: k, Proto: f.uint8()}
+	source := f.take(int(f.uint8()))
+	out.Upstream = f.uint32()
+	if f.short || out.Source.UnmarshalBinary(source) != nil {
+		return false
+	}
+	out.Token = appendBase32(buf[:0], nil, f.text)
+	*s = out
+	return true
+}
+
+// AppendBranch appends the branch, magic cookie included, of our Via on a
+// request to a browser whose top Via is h's. RFC 3261 16.11: it is "a value
+// that is invariant" for a CANCEL, an ACK of a non-2xx and a retransmission.
+func (k *Key) AppendBranch(dst []byte, h *Hop) []byte {
+	const size = 10 // bytes: 16 digits
+	s := k.hopSealer(domainBranch, h)
+	defer k.release(s)
+	return appendBase32(append(dst, branchCookie...), s.hash()[:size], nil)
+}
+
+// AppendTag appends the To tag of a response that the gateway makes itself to a
+// request whose top Via is h's. RFC 3261 8.2.7: a stateless server "must
+// generate the same tag" for a retransmission.
+func (k *Key) AppendTag(dst []byte, h *Hop) []byte {
+	const size = 6 // bytes: 10 digits; RFC 3261 19.3 asks for 32 bits of randomness
+	s := k.hopSealer(domainTag, h)
+	defer k.release(s)
+	return appendBase32(dst, s.hash()[:size], nil)
+}
+
+// fields reads what a seal carries, one field after the other.
+type fields struct {
+	text  []byte
+	short bool // a field was not all there, and zeros were read instead
+}
+
+// zeros is what fields reads where there is nothing.
+var zeros [256]byte
+
+// take returns the next n bytes, 255 at most.
+func (f *fields) take(n int) []byte {
+	if len(f.text) < n {
+		f.short = true
+		return zeros[:n]
+	}
+	b := f.text[:n]
+	f.text = f.text[n:]
+	return b
+}
+
+func (f *fields) uint8() uint8   { return f.take(1)[0] }
+func (f *fields) uint32() uint32 { return binary.BigEndian.Uint32(f.take(4)) }
+func (f *fields) uint64() uint64 { return binary.BigEndian.Uint64(f.take(8)) }
