@@ -1,0 +1,110 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// Policy says which upstream a request outside a dialog goes to.
+type Policy string
+
+const (
+	// PolicyFailover takes the first upstream in the order given.
+	PolicyFailover Policy = "failover"
+	// PolicyHash spreads addresses-of-record over all upstreams, so that a
+	// user's REGISTER and INVITE meet the same one.
+	PolicyHash Policy = "hash"
+)
+
+// Config is everything a Gateway is told. The zero value of an optional field
+// means what the field's comment says; [New] validates it before any socket
+// or file is opened.
+type Config struct {
+	// Listen holds the WebSocket listeners' addresses, "host:port". Default ":8080".
+	Listen []string
+	// Path is the WebSocket's path, matched exactly. Default "/ws".
+	Path string
+	// TLSCert and TLSKey are PEM files; both or neither. With them every Listen
+	// address serves wss. Both files are watched.
+	TLSCert, TLSKey string
+	// AllowOrigins are the Origin values accepted from browsers, "*" for any.
+	// Default: the request's own host.
+	AllowOrigins []string
+	// PingInterval is the time between WebSocket pings. Default 25 s.
+	PingInterval time.Duration
+	// MaxConnections bounds the WebSocket connections of all listeners together.
+	// Default: what the descriptor limit allows, at most 1,000,000.
+	MaxConnections int
+	// MaxMessage is the largest SIP message taken from a browser, in bytes.
+	// Default and most: 65,535.
+	MaxMessage int
+	// Other answers HTTP requests for every path but Path. Default: 404.
+	Other http.Handler
+
+	// Upstreams are the SIP servers, in order of preference. Required.
+	Upstreams []Upstream
+	// Policy chooses among Upstreams. Default PolicyFailover.
+	Policy Policy
+	// UpstreamCA is a PEM file of the authorities that a TLS upstream's
+	// certificate must come from. Default: the system's.
+	UpstreamCA string
+	// UpstreamCert and UpstreamKey are PEM files with the certificate shown to a
+	// TLS upstream; both or neither.
+	UpstreamCert, UpstreamKey string
+	// UpstreamMaxMessage is the largest message relayed to an upstream, in bytes
+	// after rewriting. Default: 65,507 on UDP, 20,000 on TCP and TLS (chan_sip
+	// closes the connection that all browsers share above 20,480).
+	UpstreamMaxMessage int
+	// SIPListen is where the upstreams reach the gateway, by UDP and TCP.
+	// Default ":5070".
+	SIPListen string
+	// SIPTLSListen is the same for TLS; it needs SIPTLSCert and SIPTLSKey, PEM
+	// files that are watched. Default: none.
+	SIPTLSListen            string
+	SIPTLSCert, SIPTLSKey   string
+	// Advertise and AdvertiseTLS are the "host[:port]" that Via and Contact show
+	// on UDP and TCP, and on TLS. Default: the local address that routes to the
+	// upstream, and the listener's port.
+	Advertise, AdvertiseTLS string
+	// AllowPeers are sources accepted on the SIP side besides the upstreams.
+	AllowPeers []netip.Prefix
+	// TCPAbove is the size in bytes above which a request to a UDP upstream goes
+	// by TCP (RFC 3261 18.1.1). Default 0: never.
+	TCPAbove int
+	// StripHeaders are header names never taken from a browser, besides the
+	// built-in ones.
+	StripHeaders []string
+	// ClientIPHeader names a header that tells the upstream the browser's
+	// address. Default: none.
+	ClientIPHeader string
+	// TokenKeyFile holds the keys of tokens and seals, a line each, base64 of 32
+	// bytes; the first signs, the others verify. It is watched. A missing file is
+	// made. Default: keys that live as long as the process.
+	TokenKeyFile string
+
+	// Log receives the gateway's log. Default: none.
+	Log *zap.Logger
+	// Ready is called once, when every listener is open. Default: none.
+	Ready func(Bound)
+	// Answered is called once for each upstream with what it answered to the
+	// first OPTIONS: a status line, or an error. Default: none.
+	Answered func(upstream string, answer string, err error)
+}
+
+// Bound says where a serving Gateway can be reached.
+type Bound struct {
+	// WebSocket holds one URL for each WebSocket listener.
+	WebSocket []string
+	// SIP is the address of the UDP and TCP listener, SIPTLS of the TLS one
+	// (zero without).
+	SIP, SIPTLS netip.AddrPort
+	// Advertised is what Via and Contact show, one "transport host:port" for each upstream.
+	Advertised []string
+	// EphemeralKeys is true when tokens and seals do not survive a restart.
+	EphemeralKeys bool
+}

@@ -1,0 +1,419 @@
+package rewrite
+
+import (
+	"bytes"
+	"math"
+)
+
+// The caps of one message. Past them a request is answered 400.
+const (
+	MaxLength   = 65535 // bytes, so that a Span fits in four bytes
+	maxLines    = 256
+	maxVias     = 64
+	maxRoutes   = 32
+	maxContacts = 8
+)
+
+// Span is a half-open range of Message.Raw.
+type Span struct{ Lo, Hi uint16 }
+
+// Empty reports whether the span holds no byte.
+func (s Span) Empty() bool { return s.Lo == s.Hi }
+
+// line is one header line with its folds.
+type line struct {
+	lo, nameHi, valueLo, valueHi, hi uint16
+	kind                             Header
+}
+
+// Message is one SIP message, scanned. It owns no memory but its own: all Spans
+// point into Raw, which stays the caller's. The zero value is ready for Scan
+// and may be scanned again; it is large, so keep and reuse it.
+type Message struct {
+	Raw []byte
+
+	Request bool // false: a response
+	Method  Span // of a request's start line
+	URI     Span // Request-URI
+	Status  int  // of a response
+
+	CallID     Span
+	From, To   Span // whole values
+	CSeq       uint32
+	CSeqMethod Span
+
+	MaxForwards   int // -1: absent
+	ContentLength int // -1: absent
+	Body          Span
+
+	head  uint16 // end of the start line
+	end   uint16 // of the headers, without the empty line
+	first [numHeaders]int16
+	count int
+	lines [maxLines]line
+}
+
+// Text returns the bytes of a span of the message, not a copy.
+func (m *Message) Text(s Span) []byte { return m.Raw[s.Lo:s.Hi] }
+
+// Has reports whether the message has a header field.
+func (m *Message) Has(h Header) bool { return m.first[h] >= 0 }
+
+// Scan reads raw, which must stay unchanged as long as the message is used. It
+// makes one pass and allocates nothing. When it finds a defect it goes on as far
+// as it can, so that [Message.Answerable] tells whether the sender can be told,
+// and returns the first one, else Sound.
+func (m *Message) Scan(raw []byte) Defect {
+	m.reset(raw)
+	if len(raw) > MaxLength {
+		m.Raw = raw[:MaxLength]
+	}
+	defect := m.scanStart()
+	if defect == NotSIP {
+		return defect
+	}
+	keep(&defect, m.scanLines())
+	keep(&defect, m.scanValues())
+	if len(raw) > MaxLength {
+		return TooLong
+	}
+	return defect
+}
+
+// keep records the first defect.
+func keep(have *Defect, found Defect) {
+	if *have == Sound {
+		*have = found
+	}
+}
+
+func (m *Message) reset(raw []byte) {
+	m.Raw, m.Request, m.Status, m.count = raw, false, 0, 0
+	m.Method, m.URI, m.CallID, m.From, m.To, m.CSeqMethod, m.Body = Span{}, Span{}, Span{}, Span{}, Span{}, Span{}, Span{}
+	m.CSeq, m.MaxForwards, m.ContentLength = 0, -1, -1
+	m.head, m.end = 0, 0
+	for i := range m.first {
+		m.first[i] = -1
+	}
+}
+
+const version = "SIP/2.0"
+
+// scanStart reads the start line. It returns NotSIP where no answer can make
+// sense, and a milder defect where the line's kind is clear.
+func (m *Message) scanStart() Defect {
+	lf := bytes.IndexByte(m.Raw, '\n')
+	if lf < 1 {
+		return NotSIP
+	}
+	m.head = uint16(lf + 1)
+	text, defect := m.Raw[:lf], Sound
+	if text[lf-1] == '\r' {
+		text = text[:lf-1]
+	} else {
+		defect = BareLineEnd
+	}
+	if bytes.IndexByte(text, '\r') >= 0 || bytes.IndexByte(text, 0) >= 0 {
+		defect = BareLineEnd
+	}
+	if len(text) >= 4 && equalFold(text[:4], "SIP/") {
+		keep(&defect, m.scanStatusLine(text))
+	} else {
+		keep(&defect, m.scanRequestLine(text))
+	}
+	return defect
+}
+
+// scanStatusLine reads `SIP/2.0 SP 3DIGIT SP Reason-Phrase`.
+func (m *Message) scanStatusLine(text []byte) Defect {
+	const phrase = len(version) + len(" 200 ")
+	if len(text) < phrase-1 {
+		return NotSIP
+	}
+	if !equalFold(text[:len(version)], version) {
+		return BadVersion
+	}
+	if text[len(version)] != ' ' || (len(text) >= phrase && text[phrase-1] != ' ') {
+		return BadStartLine
+	}
+	if len(text) > phrase && (text[phrase] == ' ' || text[phrase] == '\t') {
+		return BadStartLine
+	}
+	for _, c := range text[len(version)+1 : phrase-1] {
+		if c < '0' || c > '9' {
+			return BadStartLine
+		}
+		m.Status = m.Status*10 + int(c-'0')
+	}
+	if m.Status < 100 || m.Status > 699 {
+		return BadStartLine
+	}
+	return Sound
+}
+
+// scanRequestLine reads `Method SP Request-URI SP SIP/2.0`. RFC 3261 7.1: "no
+// LWS is allowed in any of the elements."
+func (m *Message) scanRequestLine(text []byte) Defect {
+	sp := bytes.IndexByte(text, ' ')
+	last := bytes.LastIndexByte(text, ' ')
+	if tab := bytes.IndexByte(text, '\t'); sp < 0 || tab >= 0 && tab < sp {
+		sp, last = tab, bytes.LastIndexByte(text, '\t')
+	}
+	if sp < 1 || !isToken(text[:sp]) || !bytes.Contains(text, []byte(" SIP/")) && !bytes.Contains(text, []byte(" sip/")) && !bytes.Contains(text, []byte("\tSIP/")) {
+		return NotSIP
+	}
+	m.Request = true
+	m.Method = Span{0, uint16(sp)}
+	if sp == last {
+		return BadStartLine
+	}
+	m.URI = Span{uint16(sp + 1), uint16(last)}
+	if !plausibleURI(m.Text(m.URI)) {
+		return BadStartLine
+	}
+	if v := text[last+1:]; !equalFold(v, version) {
+		if len(v) > 4 && equalFold(v[:4], "SIP/") {
+			return BadVersion
+		}
+		return BadStartLine
+	}
+	return Sound
+}
+
+// plausibleURI rejects what cannot stand in a Request-URI at all; whether the
+// scheme or the host means something is for the SIP server to say.
+func plausibleURI(uri []byte) bool {
+	for _, c := range uri {
+		if c <= ' ' || c == '<' || c == '>' || c == '"' || c == 0x7f {
+			return false
+		}
+	}
+	colon := bytes.IndexByte(uri, ':')
+	return colon > 0 && colon < len(uri)-1
+}
+
+// scanLines splits the header section into lines and knows their names.
+func (m *Message) scanLines() (defect Defect) {
+	raw, pos := m.Raw, int(m.head)
+	for {
+		if pos >= len(raw) {
+			m.end, m.Body = uint16(pos), Span{uint16(pos), uint16(pos)}
+			keep(&defect, NoHeaderEnd)
+			return defect
+		}
+		if n := emptyLine(raw[pos:]); n > 0 {
+			if n == 1 {
+				keep(&defect, BareLineEnd)
+			}
+			m.end, m.Body = uint16(pos), Span{uint16(pos + n), uint16(len(raw))}
+			return defect
+		}
+		next, bare := lineEnd(raw, pos)
+		if bare {
+			keep(&defect, BareLineEnd)
+		}
+		if m.count == maxLines {
+			keep(&defect, TooManyLines)
+		} else if !m.addLine(pos, next, bare) {
+			keep(&defect, BadHeaderLine)
+		}
+		pos = next
+	}
+}
+
+// emptyLine returns the length of the line end that raw begins with: 2, 1 for
+// a bare LF, else 0.
+func emptyLine(raw []byte) int {
+	switch {
+	case raw[0] == '\n':
+		return 1
+	case len(raw) > 1 && raw[0] == '\r' && raw[1] == '\n':
+		return 2
+	}
+	return 0
+}
+
+// lineEnd returns the offset after the header line at pos with its folds
+// (RFC 3261 7.3.1: a line that begins with SP or HT goes on the one before),
+// and whether a NUL, bare CR or bare LF stands in it.
+func lineEnd(raw []byte, pos int) (next int, bare bool) {
+	for {
+		n := bytes.IndexByte(raw[pos:], '\n')
+		if n < 0 {
+			return len(raw), bare || bytes.IndexByte(raw[pos:], 0) >= 0
+		}
+		text := raw[pos : pos+n]
+		if n == 0 || text[n-1] != '\r' || bytes.IndexByte(text[:n-1], '\r') >= 0 || bytes.IndexByte(text, 0) >= 0 {
+			bare = true
+		}
+		pos += n + 1
+		if pos >= len(raw) || raw[pos] != ' ' && raw[pos] != '\t' {
+			return pos, bare
+		}
+	}
+}
+
+// addLine records the header line raw[lo:hi]. A tainted one, with a byte in it
+// that two readers could take differently, is never known by its name, so that
+// nothing is read or copied from it.
+func (m *Message) addLine(lo, hi int, tainted bool) bool {
+	text := m.Raw[lo:hi]
+	colon := bytes.IndexByte(text, ':')
+	if colon < 1 {
+		return false
+	}
+	name := trimRight(text[:colon])
+	if !isToken(name) {
+		return false
+	}
+	valueLo, valueHi := lo+colon+1, hi
+	for valueHi > valueLo && isSpace(m.Raw[valueHi-1]) {
+		valueHi--
+	}
+	for valueLo < valueHi && isSpace(m.Raw[valueLo]) {
+		valueLo++
+	}
+	kind := OtherHeader
+	if !tainted {
+		kind = headerOf(name)
+	}
+	m.lines[m.count] = line{uint16(lo), uint16(lo + len(name)), uint16(valueLo), uint16(valueHi), uint16(hi), kind}
+	if m.first[kind] < 0 {
+		m.first[kind] = int16(m.count)
+	}
+	m.count++
+	return true
+}
+
+func isSpace(c byte) bool { return c == ' ' || c == '\t' || c == '\r' || c == '\n' }
+
+func trimRight(b []byte) []byte {
+	for len(b) > 0 && (b[len(b)-1] == ' ' || b[len(b)-1] == '\t') {
+		b = b[:len(b)-1]
+	}
+	return b
+}
+
+// scanValues reads the values that every message must have, and checks that no
+// field stands twice that may stand once.
+func (m *Message) scanValues() (defect Defect) {
+	for i := range m.lines[:m.count] {
+		l := &m.lines[i]
+		if l.kind.single() && int(m.first[l.kind]) != i {
+			keep(&defect, DuplicateHeader)
+			continue
+		}
+		value := Span{l.valueLo, l.valueHi}
+		switch l.kind {
+		case CallID:
+			m.CallID = value
+		case From:
+			m.From = value
+		case To:
+			m.To = value
+		case CSeq:
+			keep(&defect, m.scanCSeq(value))
+		case MaxForwards:
+			n, ok := number(m.Text(value), 255)
+			if !ok {
+				keep(&defect, BadMaxForwards)
+			}
+			m.MaxForwards = n
+		case ContentLength:
+			n, ok := number(m.Text(value), math.MaxInt32)
+			if !ok {
+				keep(&defect, BadContentLength)
+			}
+			m.ContentLength = n
+		}
+	}
+	if !m.Has(Via) {
+		keep(&defect, MissingVia)
+	}
+	if m.CallID.Empty() || m.From.Empty() || m.To.Empty() || m.CSeqMethod.Empty() {
+		keep(&defect, MissingHeader)
+	}
+	keep(&defect, m.countValues())
+	return defect
+}
+
+func (m *Message) countValues() Defect {
+	if n, ok := m.tally(Via); !ok {
+		return BadVia
+	} else if n > maxVias {
+		return TooManyVias
+	}
+	if n, ok := m.tally(Route); !ok {
+		return BadAddress
+	} else if n > maxRoutes {
+		return TooManyRoutes
+	}
+	return Sound
+}
+
+// tally counts the comma-separated values of a field over all its lines.
+func (m *Message) tally(h Header) (n int, ok bool) {
+	values := m.Values(h)
+	for {
+		if _, more := values.Next(); !more {
+			return n, !values.bad
+		}
+		n++
+	}
+}
+
+// scanCSeq reads `1*DIGIT LWS Method`. RFC 3261 8.1.1.5: the number "MUST be
+// less than 2**31", and the method "MUST match that of the request".
+func (m *Message) scanCSeq(s Span) Defect {
+	text := m.Text(s)
+	digits := 0
+	for digits < len(text) && text[digits] >= '0' && text[digits] <= '9' {
+		digits++
+	}
+	n, ok := number(text[:digits], math.MaxInt32)
+	method := digits
+	for method < len(text) && isSpace(text[method]) {
+		method++
+	}
+	if !ok || method == digits || !isToken(text[method:]) {
+		return BadCSeq
+	}
+	m.CSeq = uint32(n)
+	m.CSeqMethod = Span{s.Lo + uint16(method), s.Hi}
+	if m.Request && !bytes.Equal(m.Text(m.CSeqMethod), m.Text(m.Method)) {
+		return BadCSeq
+	}
+	return Sound
+}
+
+// number reads digits only, up to limit.
+func number(text []byte, limit int) (n int, ok bool) {
+	if len(text) == 0 {
+		return -1, false
+	}
+	for _, c := range text {
+		if c < '0' || c > '9' {
+			return -1, false
+		}
+		if n = n*10 + int(c-'0'); n > limit {
+			return -1, false
+		}
+	}
+	return n, true
+}
+
+// Answerable reports whether a defective request still holds what a response
+// must repeat (RFC 3261 8.2.6.2): Via, From, To, Call-ID and CSeq.
+func (m *Message) Answerable() bool {
+	return m.Request && m.Has(Via) && !m.From.Empty() && !m.To.Empty() && !m.CallID.Empty() &&
+		!m.CSeqMethod.Empty() && !m.Is("ACK")
+}
+
+// Is reports whether the request's method, or the CSeq method of a response, is
+// name. RFC 3261 7.1: methods are case-sensitive.
+func (m *Message) Is(name string) bool {
+	if m.Request {
+		return string(m.Text(m.Method)) == name
+	}
+	return string(m.Text(m.CSeqMethod)) == name
+}

@@ -1,0 +1,191 @@
+package rewrite
+
+import "strconv"
+
+// RequestUp is what changes in a request from a browser to the SIP server.
+type RequestUp struct {
+	// Via is the value that stands for the browser's top Via.
+	Via []byte
+	// OwnRoutes is how many of the top Routes name the gateway and are popped.
+	OwnRoutes int
+	// Contacts holds, for each Contact in order, what stands for its URI, with
+	// angle brackets; it is not looked at for `*`.
+	Contacts [][]byte
+	// Strip names further headers that are not taken from a browser.
+	Strip []string
+	// ClientIPHeader, if not empty, names a header that says ClientIP.
+	ClientIPHeader string
+	ClientIP       []byte
+}
+
+// Append appends the rewritten request to dst, which must not overlap it.
+func (r *RequestUp) Append(dst []byte, m *Message) []byte {
+	s := splice{dst: dst, m: m}
+	topVia, ownRoutes, contact := true, r.OwnRoutes, 0
+	register := m.Is("REGISTER")
+	for i := range m.lines[:m.count] {
+		l := &m.lines[i]
+		switch l.kind {
+		case Via:
+			if topVia {
+				s.replaceTop(i, r.Via)
+				s.keep(l.hi)
+				r.putAdded(&s)
+				topVia = false
+			}
+		case Route:
+			if ownRoutes > 0 {
+				ownRoutes -= s.popValues(i, ownRoutes)
+			}
+		case RecordRoute, Path, PAssertedIdentity, PPreferredIdentity, PServedUser, RemotePartyID:
+			s.dropLine(l)
+		case MaxForwards:
+			s.keep(l.valueLo)
+			s.dst = strconv.AppendInt(s.dst, int64(m.MaxForwards-1), 10)
+			s.pos = int(l.valueHi)
+		case Contact:
+			contact += s.putContacts(i, r.Contacts[contact:])
+		case Supported:
+			if register {
+				s.dropOutbound(i)
+			}
+		case OtherHeader:
+			if named(m.Raw[l.lo:l.nameHi], r.Strip) || named(m.Raw[l.lo:l.nameHi], []string{r.ClientIPHeader}) {
+				s.dropLine(l)
+			}
+		}
+	}
+	return s.finish(true)
+}
+
+// putAdded writes the header lines that a browser need not send, below our Via.
+func (r *RequestUp) putAdded(s *splice) {
+	if s.m.MaxForwards < 0 {
+		s.put([]byte("Max-Forwards: 70\r\n"))
+	}
+	if r.ClientIPHeader != "" {
+		s.dst = appendHeader(s.dst, r.ClientIPHeader, r.ClientIP)
+	}
+}
+
+// ResponseUp is what changes in a response from a browser to the SIP server.
+type ResponseUp struct {
+	// Contact, if not empty, stands for the URI of each Contact, with angle brackets.
+	Contact []byte
+	// Strip names further headers that are not taken from a browser.
+	Strip []string
+}
+
+// Append appends the rewritten response, without its top Via, to dst, which
+// must not overlap it.
+func (r *ResponseUp) Append(dst []byte, m *Message) []byte {
+	s := splice{dst: dst, m: m}
+	pop := 1
+	for i := range m.lines[:m.count] {
+		l := &m.lines[i]
+		switch l.kind {
+		case Via:
+			if pop > 0 {
+				pop -= s.popValues(i, pop)
+			}
+		case PAssertedIdentity, PPreferredIdentity, PServedUser, RemotePartyID:
+			s.dropLine(l)
+		case Contact:
+			if len(r.Contact) > 0 {
+				s.putContact(i, r.Contact)
+			}
+		case OtherHeader:
+			if named(m.Raw[l.lo:l.nameHi], r.Strip) {
+				s.dropLine(l)
+			}
+		}
+	}
+	return s.finish(true)
+}
+
+// replaceTop puts text in the place of a line's first value.
+func (s *splice) replaceTop(i int, text []byte) {
+	values := s.m.valuesOf(i)
+	if v, ok := values.Next(); ok {
+		s.replace(v, text)
+	}
+}
+
+// putContacts replaces the URIs of one Contact line, and drops their reg-id: a
+// registrar without Outbound would answer 439 (RFC 5626 section 6). It returns
+// how many of the texts it used.
+func (s *splice) putContacts(i int, texts [][]byte) (used int) {
+	for values := s.m.valuesOf(i); ; used++ {
+		v, ok := values.Next()
+		if !ok || used == len(texts) {
+			return used
+		}
+		s.putAddress(v, texts[used])
+	}
+}
+
+// putContact replaces the URI of every Contact of one line by the same text.
+func (s *splice) putContact(i int, text []byte) {
+	for values := s.m.valuesOf(i); ; {
+		v, ok := values.Next()
+		if !ok {
+			return
+		}
+		s.putAddress(v, text)
+	}
+}
+
+func (s *splice) putAddress(v Span, text []byte) {
+	a, ok := s.m.ParseAddress(v)
+	if !ok || a.Star {
+		return
+	}
+	s.replace(a.target, text)
+	if p, ok := s.m.Param(a.Params, "reg-id"); ok {
+		s.drop(p.All.Lo, p.All.Hi)
+	}
+}
+
+// dropOutbound takes the option tags out of Supported that promise the SIP
+// server what a gateway cannot keep, and the line if nothing else is in it.
+func (s *splice) dropOutbound(i int) {
+	l := &s.m.lines[i]
+	first, dropped, from := true, false, l.valueLo
+	for values := s.m.valuesOf(i); ; {
+		v, ok := values.Next()
+		if !ok {
+			break
+		}
+		if named(s.m.Text(v), outboundTags) {
+			s.drop(from, v.Hi)
+			dropped = true
+		} else {
+			if first {
+				s.drop(from, v.Lo)
+			}
+			s.keep(v.Hi)
+			first = false
+		}
+		from = v.Hi
+	}
+	if first && dropped {
+		s.undo(l)
+	}
+}
+
+var outboundTags = []string{"path", "gruu", "outbound"}
+
+// undo takes back what was copied of a line of which no value is left.
+func (s *splice) undo(l *line) {
+	s.dst = s.dst[:len(s.dst)-int(l.valueLo-l.lo)]
+	s.pos = int(l.hi)
+}
+
+func named(name []byte, names []string) bool {
+	for _, n := range names {
+		if equalFold(name, n) {
+			return true
+		}
+	}
+	return false
+}
