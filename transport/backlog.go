@@ -85,7 +85,7 @@ func (b *backlog) write(p []byte) error {
 	case kept == 0:
 		n, err := b.tryWrite(p)
 		if err != nil {
-			b.err = err
+			b.fail(err)
 			return err
 		}
 		if n < len(p) {
@@ -137,6 +137,14 @@ func (b *backlog) keep(p []byte) {
 	b.queue = append(b.queue, p...)
 }
 
+// fail records why the connection broke and lets go of what it will not take.
+func (b *backlog) fail(err error) {
+	if b.err == nil {
+		b.err = err
+	}
+	b.queue, b.sent = nil, 0
+}
+
 // tryWrite gives p to the kernel and returns how much of it was taken.
 func (b *backlog) tryWrite(p []byte) (int, error) {
 	b.p, b.n, b.werr = p, 0, nil
@@ -158,11 +166,11 @@ func (b *backlog) flush() {
 	err := b.raw.Write(b.writeKept)
 
 	b.mu.Lock()
-	if err != nil && b.err == nil {
-		b.err = err
+	if err != nil {
+		b.fail(err)
 	}
 	broken := b.err
-	done := b.closing && (broken != nil || b.kept() == 0)
+	done := b.closing && b.kept() == 0
 	b.mu.Unlock()
 
 	if broken != nil {
@@ -184,7 +192,7 @@ func (b *backlog) writeKept(fd uintptr) bool {
 	b.sent += n
 	switch {
 	case err != nil:
-		b.err = err
+		b.fail(err)
 		return true
 	case b.kept() > 0:
 		return false
