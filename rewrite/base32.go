@@ -1,5 +1,7 @@
 package rewrite
 
+import "encoding/binary"
+
 // digits32 are the digits of everything we put into a message. All of them are
 // unreserved in a user part and legal in a token (RFC 3261 25.1).
 const digits32 = "abcdefghijklmnopqrstuvwxyz234567"
@@ -22,21 +24,22 @@ func reverse(digits string) (values [256]byte) {
 // base32Len returns the number of digits for n bytes.
 func base32Len(n int) int { return (n*8 + 4) / 5 }
 
-// appendBase32 appends the digits of head and body as of one run of bytes;
-// spare bits of the last digit are zero.
-func appendBase32(dst, head, body []byte) []byte {
-	var acc, n uint
-	for _, part := range [2][]byte{head, body} {
-		for _, b := range part {
-			acc, n = acc<<8|uint(b), n+8
-			for n >= 5 {
-				n -= 5
-				dst = append(dst, digits32[acc>>n&31])
-			}
-		}
+// appendBase32 appends the digits of src; spare bits of the last are zero.
+func appendBase32(dst, src []byte) []byte {
+	for ; len(src) >= 5; src = src[5:] {
+		v := uint64(src[0])<<32 | uint64(binary.BigEndian.Uint32(src[1:]))
+		dst = append(dst,
+			digits32[v>>35&31], digits32[v>>30&31], digits32[v>>25&31], digits32[v>>20&31],
+			digits32[v>>15&31], digits32[v>>10&31], digits32[v>>5&31], digits32[v&31])
 	}
-	if n > 0 {
-		dst = append(dst, digits32[acc<<(5-n)&31])
+	if len(src) == 0 {
+		return dst
+	}
+	var last [8]byte
+	copy(last[:], src)
+	v := binary.BigEndian.Uint64(last[:])
+	for i := range base32Len(len(src)) {
+		dst = append(dst, digits32[v>>(59-5*i)&31])
 	}
 	return dst
 }
@@ -44,7 +47,20 @@ func appendBase32(dst, head, body []byte) []byte {
 // appendFromBase32 appends the bytes that text stands for; false unless it is
 // exactly what appendBase32 writes for them.
 func appendFromBase32(dst, text []byte) ([]byte, bool) {
-	w := bitWriter{out: dst}
+	out := dst
+	for ; len(text) >= 8; text = text[8:] {
+		var v uint64
+		var all byte
+		for _, c := range text[:8] {
+			d := values32[c]
+			v, all = v<<5|uint64(d), all|d
+		}
+		if all == none {
+			return dst, false
+		}
+		out = append(out, byte(v>>32), byte(v>>24), byte(v>>16), byte(v>>8), byte(v))
+	}
+	w := bitWriter{out: out}
 	for _, c := range text {
 		v := values32[c]
 		if v == none {
@@ -59,12 +75,12 @@ func appendFromBase32(dst, text []byte) ([]byte, bool) {
 // bitWriter packs values of a few bits each into bytes, high bits first.
 type bitWriter struct {
 	out []byte
-	acc uint
-	n   uint // bits in acc that are not out yet, fewer than 8
+	acc uint32
+	n   uint32 // bits in acc that are not out yet, fewer than 8
 }
 
-func (w *bitWriter) put(value byte, bits uint) {
-	w.acc, w.n = w.acc<<bits|uint(value), w.n+bits
+func (w *bitWriter) put(value byte, bits uint32) {
+	w.acc, w.n = w.acc<<bits|uint32(value), w.n+bits
 	if w.n >= 8 {
 		w.n -= 8
 		w.out = append(w.out, byte(w.acc>>w.n))
@@ -74,17 +90,17 @@ func (w *bitWriter) put(value byte, bits uint) {
 // bitReader takes apart what a bitWriter packed.
 type bitReader struct {
 	in  []byte
-	acc uint
-	n   uint // bits in acc that are not taken yet
+	acc uint32
+	n   uint32 // bits in acc that are not taken yet
 }
 
 // left returns the number of bits that can be taken.
 func (r *bitReader) left() int { return len(r.in)*8 + int(r.n) }
 
 // take returns the next 8 bits or fewer; there must be as many left.
-func (r *bitReader) take(bits uint) byte {
+func (r *bitReader) take(bits uint32) byte {
 	if r.n < bits {
-		r.acc, r.n, r.in = r.acc<<8|uint(r.in[0]), r.n+8, r.in[1:]
+		r.acc, r.n, r.in = r.acc<<8|uint32(r.in[0]), r.n+8, r.in[1:]
 	}
 	r.n -= bits
 	return byte(r.acc >> r.n & (1<<bits - 1))

@@ -32,7 +32,7 @@ var codePhrases = [...]string{
 var codeValues = reverse(codeChars)
 
 // code writes the 6-bit code of text. What follows in w must start a byte.
-func code(w *bitWriter, text []byte) {
+func code(w bitWriter, text []byte) []byte {
 	upper := false
 	for len(text) > 0 {
 		if symbol, n := phrase(text); n > 0 {
@@ -60,6 +60,7 @@ func code(w *bitWriter, text []byte) {
 		spare := 8 - w.n
 		w.put(1<<spare-1, spare)
 	}
+	return w.out
 }
 
 // phrase returns the symbol and length of the phrase that text starts with, or
@@ -78,7 +79,7 @@ func phrase(text []byte) (symbol byte, length int) {
 
 // appendDecoded appends the text that r holds in the 6-bit code; false if code
 // writes no such symbols.
-func appendDecoded(dst []byte, r *bitReader) ([]byte, bool) {
+func appendDecoded(dst []byte, r bitReader) ([]byte, bool) {
 	var flip byte
 	for r.left() >= codeBits {
 		switch symbol := int(r.take(codeBits)); {

@@ -135,4 +135,11 @@
 //	upstream 4 bytes. Whose connection to use when that one is gone.
 //	token    The token that the request came by, its characters as bytes again.
 //	         It becomes the Contact of the response.
+//
+// # Branch and To tag
+//
+// The branch of our Via on requests to the browser is the magic cookie and 10
+// bytes of a keyed hash over what the down seal's context is; the To tag of a
+// response that the gateway makes itself is 6 bytes of another. A CANCEL and
+// the ACK of a non-2xx get those of their INVITE, after a restart too.
 package rewrite

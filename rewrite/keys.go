@@ -7,12 +7,14 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
+	"slices"
 	"sync"
 )
 
@@ -173,19 +175,16 @@ func (s *sealer) crypt(tag, text []byte) {
 	for n := uint32(0); len(text) > 0; n++ {
 		binary.BigEndian.PutUint32(s.in[aes.BlockSize-4:], n)
 		s.block.Encrypt(s.stream[:], s.in[:])
-		for i := range min(len(text), aes.BlockSize) {
-			text[i] ^= s.stream[i]
-		}
-		text = text[min(len(text), aes.BlockSize):]
+		text = text[subtle.XORBytes(text, text, s.stream[:]):]
 	}
 }
 
 // seal appends tag || ciphertext of the plaintext at msg[from:] in base 32.
 func (s *sealer) seal(dst []byte, from, tagSize int) []byte {
 	tag := s.hash()[:tagSize]
-	text := s.msg[from:]
-	s.crypt(tag, text)
-	return appendBase32(dst, tag, text)
+	s.crypt(tag, s.msg[from:])
+	s.msg = slices.Insert(s.msg, from, tag...)
+	return appendBase32(dst, s.msg[from:])
 }
 
 // open reverses seal: it leaves the plaintext at msg[len(msg):] of before and
@@ -199,7 +198,7 @@ func (s *sealer) open(text []byte, tagSize int) ([]byte, bool) {
 	}
 	var tag [sha256.Size]byte
 	copy(tag[:tagSize], msg[from:])
-	s.msg = append(msg[:from], msg[from+tagSize:]...)
+	s.msg = slices.Delete(msg, from, from+tagSize)
 	s.crypt(tag[:tagSize], s.msg[from:])
 	return s.msg[from:], hmac.Equal(s.hash()[:tagSize], tag[:tagSize])
 }

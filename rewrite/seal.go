@@ -69,9 +69,7 @@ func (k *Key) AppendUpSeal(dst []byte, s *UpSeal, callID []byte, cseq uint32) []
 		w.msg = appendOrigin(w.msg, s.Origin)
 	}
 	if !s.Own {
-		via := bitWriter{out: w.msg}
-		code(&via, s.Via)
-		w.msg = via.out
+		w.msg = code(bitWriter{out: w.msg}, s.Via)
 	}
 	return w.seal(dst, from, sealTagSize)
 }
@@ -142,7 +140,7 @@ func (k *Key) openUpSeal(s *UpSeal, buf, seal, callID []byte, cseq uint32) bool 
 		*s = out
 		return len(f.text) == 0
 	}
-	via, ok := appendDecoded(buf[:0], &bitReader{in: f.text})
+	via, ok := appendDecoded(buf[:0], bitReader{in: f.text})
 	if ok {
 		out.Via = via
 		*s = out
@@ -222,29 +220,30 @@ func (k *Key) openDownSeal(s *DownSeal, buf, seal []byte, h *Hop) bool {
 	if f.short || out.Source.UnmarshalBinary(source) != nil {
 		return false
 	}
-	out.Token = appendBase32(buf[:0], nil, f.text)
+	out.Token = appendBase32(buf[:0], f.text)
 	*s = out
 	return true
 }
 
 // AppendBranch appends the branch, magic cookie included, of our Via on a
-// request to a browser whose top Via is h's. RFC 3261 16.11: it is "a value
-// that is invariant" for a CANCEL, an ACK of a non-2xx and a retransmission.
+// request to a browser whose top Via is h's. RFC 3261 16.11: the branch is a
+// "function of message parameters which are invariant on retransmission", and
+// in a CANCEL and the ACK of a non-2xx too.
 func (k *Key) AppendBranch(dst []byte, h *Hop) []byte {
 	const size = 10 // bytes: 16 digits
 	s := k.hopSealer(domainBranch, h)
 	defer k.release(s)
-	return appendBase32(append(dst, branchCookie...), s.hash()[:size], nil)
+	return appendBase32(append(dst, branchCookie...), s.hash()[:size])
 }
 
 // AppendTag appends the To tag of a response that the gateway makes itself to a
-// request whose top Via is h's. RFC 3261 8.2.7: a stateless server "must
-// generate the same tag" for a retransmission.
+// request whose top Via is h's. RFC 3261 8.2.7: tags are made "in a manner that
+// will generate the same tag for the same request consistently".
 func (k *Key) AppendTag(dst []byte, h *Hop) []byte {
 	const size = 6 // bytes: 10 digits; RFC 3261 19.3 asks for 32 bits of randomness
 	s := k.hopSealer(domainTag, h)
 	defer k.release(s)
-	return appendBase32(dst, s.hash()[:size], nil)
+	return appendBase32(dst, s.hash()[:size])
 }
 
 // fields reads what a seal carries, one field after the other.

@@ -13,7 +13,7 @@ const MaxToken = 80
 // ErrContactTooLong says that a Contact URI does not fit in a token. What fits:
 // 50 lower-case letters and digits, where each phrase that browsers' stacks
 // repeat (such as `.invalid;transport=ws`) counts as one, besides the scheme.
-var ErrContactTooLong = errors.New("Contact URI does not fit in a token of 80 characters")
+var ErrContactTooLong = errors.New("the Contact URI does not fit in a token of 80 characters")
 
 // The token's parts, in bytes; the package comment draws them.
 const (
@@ -165,8 +165,7 @@ func appendContact(dst, uri []byte) []byte {
 	for i := len(longSchemes) - 1; ; i-- {
 		if rest, ok := bytes.CutPrefix(uri, []byte(longSchemes[i])); ok {
 			w.put(byte(longForm+i), 4)
-			code(&w, rest)
-			return w.out
+			return code(w, rest)
 		}
 	}
 }
@@ -195,7 +194,7 @@ func appendURI(dst, contact []byte) ([]byte, bool) {
 	form := int(r.take(4))
 	if form >= longForm {
 		dst = append(dst, longSchemes[form-longForm]...)
-		return appendDecoded(dst, &r)
+		return appendDecoded(dst, r)
 	}
 	if form >= len(shortEnds) || r.left() != 5*(shortUserLen+shortHostLen) {
 		return dst, false
