@@ -1,0 +1,139 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"go.uber.org/zap/zapcore"
+
+	"viaduct/gateway"
+)
+
+// flags declares every option once: name, environment variable, default, help
+// text and group all come from here. kong is used because the standard flag
+// package knows neither groups, nor environment variables, nor repetition.
+type flags struct {
+	Listen         []string      `group:"Browser side" placeholder:"ADDR" default:":8080" help:"WebSocket listener."`
+	Path           string        `group:"Browser side" placeholder:"PATH" default:"/ws" help:"The WebSocket's path; other paths answer 404."`
+	TLSCert        string        `group:"Browser side" placeholder:"FILE" help:"With --tls-key: serve wss on every --listen. Both files are watched."`
+	TLSKey         string        `group:"Browser side" placeholder:"FILE" help:"The key of --tls-cert."`
+	AllowOrigin    []string      `group:"Browser side" placeholder:"ORIGIN" help:"Origin accepted from browsers, * for any; a client without Origin is accepted. Without this flag: the request's own host."`
+	PingInterval   time.Duration `group:"Browser side" placeholder:"DURATION" default:"25s" help:"Time between WebSocket pings; two missed pongs close."`
+	MaxConnections int           `group:"Browser side" placeholder:"N" help:"Most WebSocket connections; past it 503. Without this flag: what the descriptor limit allows, at most 1000000."`
+	MaxMessage     int           `group:"Browser side" placeholder:"BYTES" default:"65535" help:"Largest SIP message from a browser; larger: 513 where it can be said, then close 1009."`
+
+	Upstream           []gateway.Upstream `group:"SIP side" placeholder:"URI" required:"" help:"The SIP server: sip:host[:port][;transport=udp|tcp|tls], or sips:. A name without port is resolved by SRV, then A/AAAA. ;alias=HOST: a further address the same server speaks from or names in its Contact."`
+	UpstreamPolicy     gateway.Policy     `group:"SIP side" placeholder:"POLICY" default:"failover" enum:"failover,hash" help:"For requests outside a dialog. failover: the first upstream in order that can be reached; hash: by hash of the address-of-record."`
+	UpstreamCA         string             `group:"SIP side" placeholder:"FILE" help:"Authorities of a TLS upstream's certificate. Without this flag: the system's."`
+	UpstreamCert       string             `group:"SIP side" placeholder:"FILE" help:"With --upstream-key: the certificate shown to a TLS upstream."`
+	UpstreamKey        string             `group:"SIP side" placeholder:"FILE" help:"The key of --upstream-cert."`
+	UpstreamMaxMessage int                `group:"SIP side" placeholder:"BYTES" help:"Largest message to an upstream, after rewriting; larger: 513. Without this flag: 65507 on UDP, 20000 on TCP and TLS."`
+	SIPListen          string             `group:"SIP side" placeholder:"ADDR" default:":5070" help:"Where the PBX reaches the gateway, UDP and TCP."`
+	SIPTLSListen       string             `name:"sip-tls-listen" group:"SIP side" placeholder:"ADDR" help:"The same for TLS."`
+	SIPTLSCert         string             `name:"sip-tls-cert" group:"SIP side" placeholder:"FILE" help:"Certificate of --sip-tls-listen. Watched."`
+	SIPTLSKey          string             `name:"sip-tls-key" group:"SIP side" placeholder:"FILE" help:"The key of --sip-tls-cert. Watched."`
+	Advertise          string             `group:"SIP side" placeholder:"HOST[:PORT]" help:"What Via and Contact say on UDP and TCP. Without this flag: the local address that routes to the upstream, and the listener's port."`
+	AdvertiseTLS       string             `group:"SIP side" placeholder:"HOST[:PORT]" help:"The same for TLS."`
+	AllowPeer          []netip.Prefix     `group:"SIP side" placeholder:"CIDR" help:"Further sources accepted on the SIP side, besides the upstreams' addresses."`
+	TCPAbove           int                `group:"SIP side" placeholder:"BYTES" default:"0" help:"On a UDP upstream, send larger requests by TCP; 0: never."`
+	StripHeader        []string           `group:"SIP side" placeholder:"NAME" help:"Further header never taken from a browser, besides the built-in ones."`
+	ClientIPHeader     string             `group:"SIP side" placeholder:"NAME" help:"Tell the PBX the browser's address in this header."`
+	TokenKeyFile       string             `group:"SIP side" placeholder:"FILE" help:"Keys of the tokens, a line each, base64 of 32 bytes; the first signs, later ones still verify. Watched; made if missing. Without this flag: token.key in $$STATE_DIRECTORY, else in the user's state directory."`
+
+	LogLevel  zapcore.Level `group:"Operation" placeholder:"LEVEL" default:"info" enum:"debug,info,warn,error" help:"Least severe that is logged: debug, info, warn or error."`
+	LogFormat *string       `group:"Operation" placeholder:"FORMAT" enum:"console,json" help:"console or json. Without this flag: console on a terminal, else json."`
+
+	Version kong.VersionFlag `env:"-" help:"Print the version and exit."`
+}
+
+const description = `viaduct relays SIP between browsers (SIP over WebSocket) and a SIP server that knows only UDP, TCP or TLS.
+
+Every flag is also an environment variable, VIADUCT_FLAG_NAME; a flag wins. Flags shown with ",..." may be repeated, and take commas.`
+
+// errStop means that --help or --version has said everything.
+var errStop = errors.New("nothing more to do")
+
+// parse reads args and the environment. Its errors name the flag. It returns
+// errStop after --help or --version.
+func parse(args []string, stdout io.Writer) (*flags, error) {
+	var f flags
+	parser, stopped, err := newParser(&f, stdout)
+	if err != nil {
+		return nil, err
+	}
+	_, err = parser.Parse(args)
+	if *stopped {
+		return nil, errStop
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &f, nil
+}
+
+// newParser builds the command line over f. stopped turns true when --help or
+// --version is met: kong then goes on parsing, and its result means nothing.
+func newParser(f *flags, stdout io.Writer) (parser *kong.Kong, stopped *bool, err error) {
+	stopped = new(bool)
+	parser, err = kong.New(f,
+		kong.Name("viaduct"),
+		kong.Description(description),
+		kong.DefaultEnvars("VIADUCT"),
+		kong.Vars{"version": version()},
+		kong.Writers(stdout, io.Discard),
+		kong.Exit(func(int) { *stopped = true }),
+		kong.ConfigureHelp(kong.HelpOptions{WrapUpperBound: 100}),
+		kong.ValueFormatter(helpWithDefault),
+	)
+	return parser, stopped, err
+}
+
+// helpWithDefault adds the default to a flag's help. Kong would show it as the
+// flag's placeholder, where what kind of value is wanted says more.
+func helpWithDefault(value *kong.Value) string {
+	if !value.HasDefault || value.Default == "" {
+		return value.Help
+	}
+	return fmt.Sprintf("%s Default: %s.", value.Help, value.Default)
+}
+
+// oneLine turns a parser's error into the line that is printed.
+func oneLine(err error) string {
+	return strings.Join(strings.Fields(err.Error()), " ")
+}
+
+// config is what the gateway is told. It leaves Log and the call-backs to the caller.
+func (f *flags) config() gateway.Config {
+	return gateway.Config{
+		Listen:             f.Listen,
+		Path:               f.Path,
+		TLSCert:            f.TLSCert,
+		TLSKey:             f.TLSKey,
+		AllowOrigins:       f.AllowOrigin,
+		PingInterval:       f.PingInterval,
+		MaxConnections:     f.MaxConnections,
+		MaxMessage:         f.MaxMessage,
+		Upstreams:          f.Upstream,
+		Policy:             f.UpstreamPolicy,
+		UpstreamCA:         f.UpstreamCA,
+		UpstreamCert:       f.UpstreamCert,
+		UpstreamKey:        f.UpstreamKey,
+		UpstreamMaxMessage: f.UpstreamMaxMessage,
+		SIPListen:          f.SIPListen,
+		SIPTLSListen:       f.SIPTLSListen,
+		SIPTLSCert:         f.SIPTLSCert,
+		SIPTLSKey:          f.SIPTLSKey,
+		Advertise:          f.Advertise,
+		AdvertiseTLS:       f.AdvertiseTLS,
+		AllowPeers:         f.AllowPeer,
+		TCPAbove:           f.TCPAbove,
+		StripHeaders:       f.StripHeader,
+		ClientIPHeader:     f.ClientIPHeader,
+		TokenKeyFile:       f.TokenKeyFile,
+	}
+}

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"io"
+	"os"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"golang.org/x/term"
+
+	"viaduct/gateway"
+)
+
+// Of lines with the same message the first sampleFirst in a second are
+// written, then each sampleThereafter-th: a flood of bad packets must not
+// become a flood of log.
+const (
+	sampleFirst      = 100
+	sampleThereafter = 100
+)
+
+// newLogger returns a logger that writes to w what is at least as severe as
+// level. A nil format is console if w is a terminal, else json.
+func newLogger(level zapcore.Level, format *string, w io.Writer) *zap.Logger {
+	console := isTerminal(w)
+	if format != nil {
+		console = *format == "console"
+	}
+	core := zapcore.NewCore(encoder(console), zapcore.Lock(zapcore.AddSync(w)), level)
+	return zap.New(zapcore.NewSamplerWithOptions(core, time.Second, sampleFirst, sampleThereafter))
+}
+
+func encoder(console bool) zapcore.Encoder {
+	keys := zap.NewProductionEncoderConfig()
+	keys.TimeKey = "time"
+	keys.EncodeTime = zapcore.RFC3339TimeEncoder
+	keys.EncodeDuration = zapcore.StringDurationEncoder
+	if console {
+		keys.EncodeLevel = zapcore.CapitalLevelEncoder
+		return zapcore.NewConsoleEncoder(keys)
+	}
+	return zapcore.NewJSONEncoder(keys)
+}
+
+func isTerminal(w io.Writer) bool {
+	file, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd()))
+}
+
+// announce makes cfg log to log, and say at start what a newcomer needs: where
+// browsers connect, what the PBX is told, what each upstream answered, and
+// whether calls would survive a restart.
+func announce(cfg *gateway.Config, log *zap.Logger) {
+	cfg.Log = log
+	cfg.Ready = func(bound gateway.Bound) {
+		fields := []zap.Field{
+			zap.Strings("websocket", bound.WebSocket),
+			zap.Stringer("sip", bound.SIP),
+		}
+		if bound.SIPTLS.IsValid() {
+			fields = append(fields, zap.Stringer("sip_tls", bound.SIPTLS))
+		}
+		log.Info("listening", append(fields, zap.Strings("advertised", bound.Advertised))...)
+		if bound.EphemeralKeys {
+			log.Warn("calls will not survive a restart: the token keys live as long as this process",
+				zap.String("flag", "--token-key-file"))
+		}
+	}
+	cfg.Answered = func(upstream, answer string, err error) {
+		if err != nil {
+			log.Warn("upstream did not answer", zap.String("upstream", upstream), zap.Error(err))
+			return
+		}
+		log.Info("upstream answered", zap.String("upstream", upstream), zap.String("answer", answer))
+	}
+}

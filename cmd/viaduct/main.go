@@ -1,0 +1,64 @@
+// Viaduct lets SIP phones in web pages (JsSIP, SIP.js) register and call
+// through a SIP server that knows no WebSocket.
+//
+//	viaduct --upstream sip:10.0.0.5
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"viaduct/gateway"
+)
+
+const (
+	exitOK     = 0
+	exitFailed = 1 // it started and could not go on
+	exitUsage  = 2 // what it was told is wrong; no socket was opened
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// With the handler gone, a second signal ends the process at once.
+	context.AfterFunc(ctx, stop)
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run serves until ctx is done and returns the exit status. Help and version
+// go to stdout, the log and the one line of a failure to stderr.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	f, err := parse(args, stdout)
+	if errors.Is(err, errStop) {
+		return exitOK
+	}
+	if err != nil {
+		return fail(stderr, exitUsage, err)
+	}
+
+	log := newLogger(f.LogLevel, f.LogFormat, stderr)
+	cfg := f.config()
+	if cfg.TokenKeyFile == "" {
+		cfg.TokenKeyFile = defaultKeyFile()
+	}
+	announce(&cfg, log)
+
+	g, err := gateway.New(cfg)
+	if err != nil {
+		return fail(stderr, exitUsage, err)
+	}
+	if err := g.Serve(ctx); err != nil {
+		return fail(stderr, exitFailed, err)
+	}
+	return exitOK
+}
+
+// fail prints err as one line and returns status.
+func fail(stderr io.Writer, status int, err error) int {
+	fmt.Fprintf(stderr, "viaduct: %s\n", oneLine(err))
+	return status
+}

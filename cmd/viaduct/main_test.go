@@ -1,0 +1,142 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// asViaduct makes this test binary behave as viaduct itself.
+const asViaduct = "VIADUCT_TEST_RUN_MAIN"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asViaduct) != "" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+// TestBadInvocation: what is wrong is said in one line that names the flag,
+// and the exit status is 2. Both listeners' addresses are taken, so that an
+// attempt to open a socket first would show as status 1.
+func TestBadInvocation(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := writeCertificate(t, dir)
+	short := writeFile(t, dir, "short.key", "c2hvcnQ=\n")
+	garbage := writeFile(t, dir, "garbage.pem", "not a certificate\n")
+	missing := filepath.Join(dir, "missing")
+	taken := []string{"--listen=" + takenTCP(t), "--sip-listen=" + takenTCP(t)}
+
+	tests := []struct {
+		name string
+		args []string
+		env  map[string]string
+		says string // and the line names this
+	}{
+		{name: "no upstream", says: "--upstream"},
+		{name: "unknown flag", args: []string{"--upstream=sip:127.0.0.1", "--insecure"}, says: "--insecure"},
+		{name: "flag of a later version", args: []string{"--upstream=sip:127.0.0.1", "--rtpengine=127.0.0.1:22222"}, says: "--rtpengine"},
+		{name: "argument", args: []string{"--upstream=sip:127.0.0.1", "doctor"}, says: "doctor"},
+		{name: "upstream without scheme", args: []string{"--upstream=pbx.example.org"}, says: "--upstream"},
+		{name: "upstream by WebSocket", args: []string{"--upstream=sip:127.0.0.1;transport=ws"}, says: "--upstream"},
+		{name: "upstream with a bad port", args: []string{"--upstream=sip:127.0.0.1:70000"}, says: "--upstream"},
+		{name: "upstream, empty", args: []string{"--upstream="}, says: "--upstream"},
+		{name: "listen without port", args: []string{"--upstream=sip:127.0.0.1", "--listen=localhost"}, says: "--listen"},
+		{name: "path without slash", args: []string{"--upstream=sip:127.0.0.1", "--path=ws"}, says: "--path"},
+		{name: "certificate without key", args: []string{"--upstream=sip:127.0.0.1", "--tls-cert=" + cert}, says: "--tls-key"},
+		{name: "key without certificate", args: []string{"--upstream=sip:127.0.0.1", "--tls-key=" + key}, says: "--tls-cert"},
+		{name: "missing certificate", args: []string{"--upstream=sip:127.0.0.1", "--tls-cert=" + missing, "--tls-key=" + key}, says: "--tls-cert"},
+		{name: "certificate that is none", args: []string{"--upstream=sip:127.0.0.1", "--tls-cert=" + garbage, "--tls-key=" + key}, says: "--tls-cert"},
+		{name: "ping interval without unit", args: []string{"--upstream=sip:127.0.0.1", "--ping-interval=25"}, says: "--ping-interval"},
+		{name: "negative ping interval", args: []string{"--upstream=sip:127.0.0.1", "--ping-interval=-1s"}, says: "--ping-interval"},
+		{name: "connections, not a number", args: []string{"--upstream=sip:127.0.0.1", "--max-connections=many"}, says: "--max-connections"},
+		{name: "negative connections", args: []string{"--upstream=sip:127.0.0.1", "--max-connections=-1"}, says: "--max-connections"},
+		{name: "message over the limit", args: []string{"--upstream=sip:127.0.0.1", "--max-message=65536"}, says: "--max-message"},
+		{name: "policy", args: []string{"--upstream=sip:127.0.0.1", "--upstream-policy=random"}, says: "--upstream-policy"},
+		{name: "missing authorities", args: []string{"--upstream=sips:127.0.0.1", "--upstream-ca=" + missing}, says: "--upstream-ca"},
+		{name: "authorities that are none", args: []string{"--upstream=sips:127.0.0.1", "--upstream-ca=" + garbage}, says: "--upstream-ca"},
+		{name: "upstream certificate without key", args: []string{"--upstream=sips:127.0.0.1", "--upstream-cert=" + cert}, says: "--upstream-key"},
+		{name: "upstream key without certificate", args: []string{"--upstream=sips:127.0.0.1", "--upstream-key=" + key}, says: "--upstream-cert"},
+		{name: "negative upstream message", args: []string{"--upstream=sip:127.0.0.1", "--upstream-max-message=-1"}, says: "--upstream-max-message"},
+		{name: "SIP listener without port", args: []string{"--upstream=sip:127.0.0.1", "--sip-listen=localhost"}, says: "--sip-listen"},
+		{name: "SIP TLS listener without certificate", args: []string{"--upstream=sip:127.0.0.1", "--sip-tls-listen=127.0.0.1:0"}, says: "--sip-tls-cert"},
+		{name: "SIP TLS certificate without key", args: []string{"--upstream=sip:127.0.0.1", "--sip-tls-listen=127.0.0.1:0", "--sip-tls-cert=" + cert}, says: "--sip-tls-key"},
+		{name: "advertise with a bad port", args: []string{"--upstream=sip:127.0.0.1", "--advertise=192.0.2.1:x"}, says: "--advertise"},
+		{name: "advertise TLS with a bad port", args: []string{"--upstream=sip:127.0.0.1", "--advertise-tls=192.0.2.1:x"}, says: "--advertise-tls"},
+		{name: "peer that is no network", args: []string{"--upstream=sip:127.0.0.1", "--allow-peer=192.0.2.1"}, says: "--allow-peer"},
+		{name: "negative TCP threshold", args: []string{"--upstream=sip:127.0.0.1", "--tcp-above=-1"}, says: "--tcp-above"},
+		{name: "header to strip that is no name", args: []string{"--upstream=sip:127.0.0.1", "--strip-header=X Y"}, says: "--strip-header"},
+		{name: "header for the address that is no name", args: []string{"--upstream=sip:127.0.0.1", "--client-ip-header=X:"}, says: "--client-ip-header"},
+		{name: "short key", args: []string{"--upstream=sip:127.0.0.1", "--token-key-file=" + short}, says: "--token-key-file"},
+		{name: "key file that cannot be read", args: []string{"--upstream=sip:127.0.0.1", "--token-key-file=" + dir}, says: "--token-key-file"},
+		{name: "key file that cannot be made", args: []string{"--upstream=sip:127.0.0.1", "--token-key-file=" + filepath.Join(missing, "token.key")}, says: "--token-key-file"},
+		{name: "log level", args: []string{"--upstream=sip:127.0.0.1", "--log-level=loud"}, says: "--log-level"},
+		{name: "log format", args: []string{"--upstream=sip:127.0.0.1", "--log-format=xml"}, says: "--log-format"},
+		{name: "bad variable", args: []string{"--upstream=sip:127.0.0.1"}, env: map[string]string{"VIADUCT_PING_INTERVAL": "often"}, says: "--ping-interval"},
+		{name: "bad upstream in a list", env: map[string]string{"VIADUCT_UPSTREAM": "sip:127.0.0.1,nonsense"}, says: "VIADUCT_UPSTREAM"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Setenv("XDG_STATE_HOME", t.TempDir())
+			for name, value := range tt.env {
+				t.Setenv(name, value)
+			}
+			var stdout, stderr bytes.Buffer
+			status := run(t.Context(), append(append([]string{}, taken...), tt.args...), &stdout, &stderr)
+
+			if status != exitUsage {
+				t.Errorf("exit status %d, want %d", status, exitUsage)
+			}
+			line := stderr.String()
+			if strings.Count(line, "\n") != 1 || !strings.HasSuffix(line, "\n") {
+				t.Errorf("want exactly one line, got %q", line)
+			}
+			if !strings.HasPrefix(line, "viaduct: ") || !strings.Contains(line, tt.says) {
+				t.Errorf("the line does not name %s: %q", tt.says, line)
+			}
+			if stdout.Len() > 0 {
+				t.Errorf("printed on stdout: %q", stdout.String())
+			}
+		})
+	}
+}
+
+// TestListenerTaken: a right command line that cannot be carried out is status 1.
+func TestListenerTaken(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	var stdout, stderr bytes.Buffer
+	address := takenTCP(t)
+	status := run(context.Background(), []string{
+		"--upstream=sip:127.0.0.1:9", "--sip-listen=127.0.0.1:0", "--listen=" + address, "--log-level=error",
+	}, &stdout, &stderr)
+	if status != exitFailed {
+		t.Errorf("exit status %d, want %d", status, exitFailed)
+	}
+	if line := stderr.String(); !strings.HasPrefix(line, "viaduct: ") || !strings.Contains(line, address) {
+		t.Errorf("the line does not name %s: %q", address, line)
+	}
+}
+
+// takenTCP returns an address that a listener holds until the test ends.
+func takenTCP(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l.Addr().String()
+}
+
+func writeFile(t *testing.T, dir, name, content string) string {
+	t.Helper()
+	file := filepath.Join(dir, name)
+	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
