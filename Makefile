@@ -1,0 +1,47 @@
+# `make build` needs Go alone. `make test` sets up the rest by itself.
+
+GO         ?= go
+FUZZTIME   ?= 5s
+
+# Tools run at a fixed version and stay out of go.mod.
+GOLANGCI    = $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+GOVULNCHECK = $(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0
+
+# The real peers share two cores with Chromium, so packages take turns.
+GOTEST      = $(GO) test -race -shuffle=on -p=1
+
+.PHONY: build test test-full setup lint fmt fuzz bench vuln
+
+build: ## the viaduct binary, in this directory
+	$(GO) build ./cmd/viaduct
+
+test: setup lint ## everything once: lint, tests against real peers, a little fuzzing
+	$(GOTEST) -timeout=20m ./...
+	$(MAKE) fuzz
+
+test-full: setup lint ## every scenario with every client on every leg; prints the matrix
+	VIADUCT_E2E_FULL=1 $(GOTEST) -timeout=90m -v ./cmd/viaduct/e2e
+	$(GOTEST) -timeout=20m $$($(GO) list ./... | grep -v /e2e$$)
+
+setup: ## Debian and npm packages that the tests need
+	.ci/setup
+
+lint:
+	$(GOLANGCI) run
+
+fmt:
+	$(GOLANGCI) fmt
+
+fuzz: ## each fuzz target for FUZZTIME
+	@set -e; for package in $$($(GO) list ./rewrite ./transport ./gateway); do \
+		for target in $$($(GO) test -list='^Fuzz' $$package | grep '^Fuzz' || true); do \
+			echo "fuzz $$package $$target"; \
+			$(GO) test -run='^$$' -fuzz="^$$target$$" -fuzztime=$(FUZZTIME) $$package; \
+		done; \
+	done
+
+bench: ## what one message costs; 0 allocs/op is a test, the time is not
+	$(GO) test -run='^$$' -bench=. -benchmem ./rewrite ./gateway
+
+vuln: ## known vulnerabilities; needs the vulnerability database
+	$(GOVULNCHECK) ./...
