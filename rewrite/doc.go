@@ -60,8 +60,10 @@
 //     (expected after 2^24 tokens or 2^32 seals under one key): the two then
 //     show their difference, and neither becomes easier to forge.
 //
-// A context is a sequence of fields, each behind its length, so that no two
-// contexts read alike. Both keys come from one 32-byte key of the key file, by
+// A context is a sequence of texts, each behind its length as a varint, and of
+// numbers of fixed width, big endian: no two contexts read alike. What is only
+// hashed (origin, client id, branch, To tag) is such a context behind a domain
+// of its own. Both keys come from one 32-byte key of the key file, by
 // HMAC-SHA-256 under a label.
 //
 // # Token
