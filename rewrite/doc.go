@@ -56,9 +56,9 @@
 //     pasted into another call) does not verify, and 40 characters suffice.
 //     There is one spelling only: other case and non-zero spare bits fail.
 //   - Encryption keeps a browser's Contact from its peers and the PBX's address
-//     from browsers. It is what is left when two plaintexts meet in one tag
-//     (expected after 2^24 tokens or 2^32 seals under one key): the two then
-//     show their difference, and neither becomes easier to forge.
+//     from browsers. When two plaintexts meet in one tag (expected once in 2^24
+//     tokens or 2^32 seals under one key), those two texts show where their
+//     plaintexts differ; nothing becomes easier to forge.
 //
 // A context is a sequence of texts, each behind its length as a varint, and of
 // numbers of fixed width, big endian: no two contexts read alike. What is only
