@@ -1,0 +1,266 @@
+package transport
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/gobwas/ws"
+)
+
+// Defaults of WSConfig.
+const (
+	defaultPingInterval   = 25 * time.Second
+	defaultMaxConnections = 10_000
+	defaultWSMessage      = 65_535
+	defaultMaxBacklog     = 256 << 10
+)
+
+const (
+	handshakeTimeout   = 10 * time.Second
+	handshakeMaxHeader = 16 << 10
+	httpTimeout        = time.Minute // of a whole request or answer that is not an upgrade
+)
+
+// WSConfig configures a WSServer.
+//
+// The callbacks run on the goroutine that reads the connection, except Refused,
+// which runs on the goroutine of the HTTP request. They must not block: while
+// one runs, nothing else is read from that browser.
+type WSConfig struct {
+	// Path of the WebSocket, matched exactly. Requests for any other path go
+	// to Other.
+	Path string
+
+	// Origins are the Origin values accepted; "*" is any. Without one it is
+	// the request's own host. A request without Origin is always accepted.
+	Origins []string
+
+	// PingInterval is the time between two pings to one connection; two that
+	// find no sign of life close it. Zero: 25 s.
+	PingInterval time.Duration
+
+	// MaxConnections is the largest number of connections of all listeners
+	// together; past it upgrades are refused with 503. Zero: 10,000.
+	MaxConnections int
+
+	// MaxMessage is the largest reassembled message accepted, in bytes.
+	// Zero: 65,535.
+	MaxMessage int
+
+	// MaxBacklog is how many bytes may wait for a browser that does not read;
+	// past it the connection is closed with 1008. A single message is taken
+	// whatever its size while nothing waits. Zero: 256 KiB.
+	MaxBacklog int
+
+	// Other serves the paths that are not the WebSocket's. Nil: 404.
+	Other http.Handler
+
+	// HTTPErrors receives what net/http has to say about handshakes that never
+	// became a request, and panics of Other. Nil: nothing.
+	HTTPErrors *log.Logger
+
+	// Opened is called before the first message and may set WSConn.Tag.
+	Opened func(*WSConn)
+
+	// Message is called for each message, text or binary, whole. The callee may
+	// write to msg, which is its own until it returns. CRLF keepalives are
+	// answered by the transport and never reach it.
+	Message func(c *WSConn, msg []byte)
+
+	// Oversized is called with the first MaxMessage bytes of a message that
+	// is larger, so that the caller can answer it; the connection is closed with 1009
+	// right after.
+	Oversized func(c *WSConn, head []byte)
+
+	// Closed is called exactly once for each Opened, when the socket is closed
+	// and no more messages come.
+	Closed func(c *WSConn, why CloseCause)
+
+	// Refused is called for each refused handshake. Requests for other paths
+	// are not among them.
+	Refused func(r *http.Request, why Refusal)
+}
+
+// withDefaults fills in what is not set.
+func (cfg WSConfig) withDefaults() WSConfig {
+	setDefault(&cfg.PingInterval, defaultPingInterval)
+	setDefault(&cfg.MaxConnections, defaultMaxConnections)
+	setDefault(&cfg.MaxMessage, defaultWSMessage)
+	setDefault(&cfg.MaxBacklog, defaultMaxBacklog)
+	if cfg.Other == nil {
+		cfg.Other = http.NotFoundHandler()
+	}
+	if cfg.HTTPErrors == nil {
+		cfg.HTTPErrors = log.New(io.Discard, "", 0)
+	}
+	if cfg.Opened == nil {
+		cfg.Opened = func(*WSConn) {}
+	}
+	if cfg.Message == nil {
+		cfg.Message = func(*WSConn, []byte) {}
+	}
+	if cfg.Oversized == nil {
+		cfg.Oversized = func(*WSConn, []byte) {}
+	}
+	if cfg.Closed == nil {
+		cfg.Closed = func(*WSConn, CloseCause) {}
+	}
+	if cfg.Refused == nil {
+		cfg.Refused = func(*http.Request, Refusal) {}
+	}
+	return cfg
+}
+
+func setDefault[T comparable](v *T, to T) {
+	var unset T
+	if *v == unset {
+		*v = to
+	}
+}
+
+// WSServer accepts SIP over WebSocket (RFC 7118) on any number of listeners.
+// It is safe for concurrent use.
+type WSServer struct {
+	cfg     WSConfig
+	origins originPolicy
+	http    *http.Server
+	buffers *wsBuffers
+	roster  wsRoster
+
+	mu       sync.Mutex
+	live     int // connections from the reservation at the handshake until after Closed
+	gone     *sync.Cond
+	draining bool
+	closed   bool
+	code     ws.StatusCode // of the close frames once closed
+}
+
+// NewWSServer returns a server that is not listening yet; fields of cfg that
+// are zero take their defaults.
+func NewWSServer(cfg WSConfig) *WSServer {
+	cfg = cfg.withDefaults()
+	s := &WSServer{
+		cfg:     cfg,
+		origins: newOriginPolicy(cfg.Origins),
+		buffers: newWSBuffers(cfg.MaxMessage),
+	}
+	s.roster.stop = make(chan struct{})
+	s.gone = sync.NewCond(&s.mu)
+	var http1 http.Protocols
+	http1.SetHTTP1(true)
+	s.http = &http.Server{
+		Handler:           http.HandlerFunc(s.route),
+		Protocols:         &http1,
+		ReadHeaderTimeout: handshakeTimeout,
+		ReadTimeout:       httpTimeout,
+		WriteTimeout:      httpTimeout,
+		IdleTimeout:       httpTimeout,
+		MaxHeaderBytes:    handshakeMaxHeader,
+		ErrorLog:          cfg.HTTPErrors,
+	}
+	return s
+}
+
+// Listen listens on a TCP address for browsers. The kernel's keep-alive is off:
+// a WebSocket ping asks the browser itself, and every interval.
+func Listen(addr string) (net.Listener, error) {
+
+	cfg := net.ListenConfig{KeepAlive: -1}
+	return cfg.Listen(context.Background(), "tcp", addr)
+}
+
+// Serve accepts connections of l, a listener of TCP connections, which it
+// closes: wss with tlsConfig, plain ws if that is nil. It blocks until Close,
+// then returns nil, or until l fails. It may be called for several listeners.
+func (s *WSServer) Serve(l net.Listener, tlsConfig *tls.Config) error {
+	if tlsConfig != nil {
+		tlsConfig = tlsConfig.Clone()
+		tlsConfig.NextProtos = []string{"http/1.1"}
+	}
+	s.roster.start(s.cfg.PingInterval)
+	err := s.http.Serve(wsListener{l, tlsConfig})
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("transport: WebSocket listener %v: %w", l.Addr(), err)
+}
+
+// Drain refuses new connections from now on; those that are open stay, and
+// paths of Other are served as before.
+func (s *WSServer) Drain() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.draining = true
+}
+
+// Close stops accepting, closes every connection with code and waits until
+// Closed has returned for each: about a second with browsers that do not answer.
+func (s *WSServer) Close(code ws.StatusCode) {
+	s.mu.Lock()
+	again := s.closed
+	if !again {
+		s.draining, s.closed, s.code = true, true, code
+	}
+	s.mu.Unlock()
+	if !again {
+		s.http.Close()
+		close(s.roster.stop)
+		s.roster.each(func(c *WSConn) { c.shut(CauseShutdown, code, "") })
+	}
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.live > 0 {
+		s.gone.Wait()
+	}
+}
+
+// reserve makes room for one connection; release gives it back.
+func (s *WSServer) reserve() Refusal {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.draining:
+		return RefusedDraining
+	case s.live >= s.cfg.MaxConnections:
+		return RefusedConnections
+	default:
+		s.live++
+		return accepted
+	}
+}
+
+func (s *WSServer) release() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.live--
+	s.gone.Broadcast()
+}
+
+// serve runs one upgraded connection to its end; first is what arrived behind
+// the handshake, a buffer of s.buffers or nil.
+func (s *WSServer) serve(c *WSConn, first *[]byte) {
+	defer s.release()
+	s.roster.add(c)
+	s.cfg.Opened(c)
+
+	// Close may have walked the roster before c was in it.
+	s.mu.Lock()
+	closed, code := s.closed, s.code
+	s.mu.Unlock()
+	if closed {
+		c.shut(CauseShutdown, code, "")
+	}
+
+	err := c.loop(first)
+	s.roster.remove(c)
+	s.cfg.Closed(c, c.finish(err))
+}

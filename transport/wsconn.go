@@ -1,0 +1,169 @@
+package transport
+
+import (
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+	"unique"
+
+	"github.com/gobwas/ws"
+)
+
+// closeTimeout is how long a close frame waits for its answer.
+const closeTimeout = time.Second
+
+// maxReason is what a close frame has room for behind its code, in bytes.
+const maxReason = ws.MaxControlFramePayloadSize - 2
+
+// WSConn is one browser's connection. Its methods are safe for concurrent use
+// and never wait for the browser.
+type WSConn struct {
+	// Tag belongs to the user of the package, who may set it in
+	// WSConfig.Opened.
+	Tag any
+
+	server *WSServer
+	sock   *wsSocket
+	stream net.Conn // sock, or the tls.Conn over it
+	id     uint64
+	host   unique.Handle[string] // most connections name the same one
+	remote netip.AddrPort
+
+	cause   atomic.Uint32 // a CloseCause; open until closing begins
+	writing sync.Mutex    // orders frames, a close frame last
+
+	// Read by loop only.
+	in assembly
+
+	// The signs of life.
+	heard       atomic.Uint32 // reads that brought something
+	answered    atomic.Int32  // pings and keepalives since the last beat
+	probing     atomic.Bool
+	heardBefore uint32 // at the last beat
+	unanswered  uint8  // pings of beat since something was heard
+	place       int    // in the roster's bucket, guarded by it
+}
+
+// ID is a random number that identifies the connection.
+func (c *WSConn) ID() uint64 { return c.id }
+
+// RemoteAddr is the address of the socket's other end.
+func (c *WSConn) RemoteAddr() netip.AddrPort { return c.remote }
+
+// Host is the Host of the handshake as the browser gave it, the port
+// included if it named one.
+func (c *WSConn) Host() string { return c.host.Value() }
+
+// Secure reports whether the connection is wss here, whatever a proxy in front
+// may have offered the browser.
+func (c *WSConn) Secure() bool {
+	_, secure := c.stream.(*tls.Conn)
+	return secure
+}
+
+// Send sends msg as one message of one frame: text if it is valid UTF-8, else
+// binary. It does not keep msg. It returns an error when the connection is
+// closed or closing (net.ErrClosed) and when msg found too much waiting for the
+// browser to read, which closes the connection with 1008.
+func (c *WSConn) Send(msg []byte) error {
+	op := ws.OpText
+	if !utf8.Valid(msg) {
+		op = ws.OpBinary
+	}
+	return c.send(op, msg)
+}
+
+// Close starts the closing handshake: no more messages are passed in either
+// direction from now on, and WSConfig.Closed is called once the browser has
+// answered, or a second later. Only the first call has an effect. The reason is
+// cut at 123 bytes.
+func (c *WSConn) Close(code ws.StatusCode, reason string) {
+	c.shut(CauseLocal, code, reason)
+}
+
+func (c *WSConn) ping() { c.send(ws.OpPing, nil) }
+
+// send queues one frame unless the connection is closing or the backlog full.
+func (c *WSConn) send(op ws.OpCode, payload []byte) error {
+	frame := c.server.buffers.get(ws.MaxHeaderSize + len(payload))
+	defer c.server.buffers.put(frame)
+	*frame = appendFrame(*frame, op, payload)
+
+	c.writing.Lock()
+	err := c.admit(len(*frame))
+	if err == nil {
+		_, err = c.stream.Write(*frame)
+	}
+	c.writing.Unlock()
+
+	if errors.Is(err, errBacklogFull) {
+		c.shut(CauseBacklog, ws.StatusPolicyViolation, "not reading")
+	}
+	return err
+}
+
+// admit decides before TLS sees the frame, which could not take it back.
+func (c *WSConn) admit(frame int) error {
+	if c.closing() {
+		return net.ErrClosed
+	}
+	if waiting := c.sock.out.Queued(); waiting > 0 && waiting+frame > c.server.cfg.MaxBacklog {
+		return errBacklogFull
+	}
+	return nil
+}
+
+func (c *WSConn) closing() bool { return CloseCause(c.cause.Load()) != open }
+
+// shut begins the closing handshake with a close frame of code and reason.
+func (c *WSConn) shut(why CloseCause, code ws.StatusCode, reason string) {
+	if len(reason) > maxReason {
+		reason = reason[:maxReason]
+		for !utf8.ValidString(reason) {
+			reason = reason[:len(reason)-1]
+		}
+	}
+	var payload [ws.MaxControlFramePayloadSize]byte
+	ws.PutCloseFrameBody(payload[:], code, reason)
+	c.shutWith(why, payload[:2+len(reason)])
+}
+
+// shutWith begins the closing handshake with a close frame of that payload, or
+// answers that of the peer.
+func (c *WSConn) shutWith(why CloseCause, payload []byte) {
+	if !c.cause.CompareAndSwap(uint32(open), uint32(why)) {
+		return
+	}
+	frame := appendFrame(make([]byte, 0, ws.MaxHeaderSize+ws.MaxControlFramePayloadSize), ws.OpClose, payload)
+	c.writing.Lock()
+	c.stream.Write(frame) // an error wakes the reader by abandon
+	c.writing.Unlock()
+	c.sock.SetReadDeadline(time.Now().Add(closeTimeout))
+}
+
+// abandon ends the connection without a closing handshake. It may be called
+// anywhere, also while writing is held and within a callback of the socket.
+func (c *WSConn) abandon(why CloseCause) {
+	c.cause.CompareAndSwap(uint32(open), uint32(why))
+	c.sock.wake()
+}
+
+// finish closes the socket after loop returned err, and returns the cause.
+func (c *WSConn) finish(err error) CloseCause {
+	c.cause.CompareAndSwap(uint32(open), uint32(CauseLost))
+	c.in.drop(c.server.buffers)
+	why := CloseCause(c.cause.Load())
+	unread := errors.Is(err, os.ErrDeadlineExceeded) && c.sock.out.Queued() > 0
+	if why == CauseSilent || unread {
+		c.sock.reset()
+	} else {
+		c.stream.Close()
+	}
+	return why
+}

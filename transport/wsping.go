@@ -1,0 +1,122 @@
+package transport
+
+import (
+	"sync"
+	"time"
+)
+
+// pingBuckets is into how many parts an interval is divided; the connections
+// of one part are pinged together.
+const pingBuckets = 256
+
+// maxUnanswered is how many pings in a row may bring no sign of life.
+const maxUnanswered = 2
+
+// wsRoster knows every open connection and pings each once an interval, from
+// one goroutine and without a timer for each. Connections are in buckets by
+// their random identity, so the pings are spread evenly over time.
+type wsRoster struct {
+	once    sync.Once
+	stop    chan struct{}
+	buckets [pingBuckets]wsBucket
+}
+
+type wsBucket struct {
+	mu    sync.Mutex
+	conns []*WSConn // each knows its place
+}
+
+func (r *wsRoster) bucket(c *WSConn) *wsBucket { return &r.buckets[c.id%pingBuckets] }
+
+func (r *wsRoster) add(c *WSConn) {
+	b := r.bucket(c)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c.place = len(b.conns)
+	b.conns = append(b.conns, c)
+}
+
+func (r *wsRoster) remove(c *WSConn) {
+	b := r.bucket(c)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	last := len(b.conns) - 1
+	b.conns[c.place] = b.conns[last]
+	b.conns[c.place].place = c.place
+	b.conns[last] = nil
+	b.conns = b.conns[:last]
+}
+
+// each calls f for the connections known when it comes to their bucket,
+// without holding a lock.
+func (r *wsRoster) each(f func(*WSConn)) {
+	var conns []*WSConn
+	for i := range r.buckets {
+		conns = r.buckets[i].list(conns[:0])
+		for _, c := range conns {
+			f(c)
+		}
+	}
+}
+
+// list appends the bucket's connections to conns.
+func (b *wsBucket) list(conns []*WSConn) []*WSConn {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return append(conns, b.conns...)
+}
+
+// start begins to ping, once, until stop is closed.
+func (r *wsRoster) start(interval time.Duration) {
+	r.once.Do(func() { go r.walk(interval) })
+}
+
+func (r *wsRoster) walk(interval time.Duration) {
+	tick := time.NewTicker(max(interval/pingBuckets, time.Millisecond))
+	defer tick.Stop()
+	var conns []*WSConn
+	for i := 0; ; i = (i + 1) % pingBuckets {
+		select {
+		case <-r.stop:
+			return
+		case <-tick.C:
+		}
+		conns = r.buckets[i].list(conns[:0])
+		for _, c := range conns {
+			c.beat()
+		}
+		clear(conns) // what is closed in the meantime is not kept alive
+	}
+}
+
+// beat is the visit that a connection gets once an interval, always from the
+// same goroutine.
+func (c *WSConn) beat() {
+	c.answered.Store(0)
+	if heard := c.heard.Load(); heard != c.heardBefore {
+		c.heardBefore, c.unanswered = heard, 0
+	}
+	if c.unanswered == maxUnanswered {
+		c.abandon(CauseSilent)
+		return
+	}
+	c.unanswered++
+	c.ping()
+}
+
+// Probe pings the peer now and closes the connection if nothing at all arrives
+// from it within the given time. While a probe is under way another does
+// nothing.
+func (c *WSConn) Probe(within time.Duration) {
+	if !c.probing.CompareAndSwap(false, true) {
+		return
+	}
+	heard := c.heard.Load()
+	c.ping()
+	time.AfterFunc(within, func() {
+		c.probing.Store(false)
+		if c.heard.Load() == heard {
+			c.abandon(CauseSilent)
+		}
+	})
+}
