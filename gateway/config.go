@@ -1,8 +1,6 @@
 package gateway
 
 import (
-	"errors"
-	"fmt"
 	"net/http"
 	"net/netip"
 	"time"
@@ -65,8 +63,8 @@ type Config struct {
 	SIPListen string
 	// SIPTLSListen is the same for TLS; it needs SIPTLSCert and SIPTLSKey, PEM
 	// files that are watched. Default: none.
-	SIPTLSListen            string
-	SIPTLSCert, SIPTLSKey   string
+	SIPTLSListen          string
+	SIPTLSCert, SIPTLSKey string
 	// Advertise and AdvertiseTLS are the "host[:port]" that Via and Contact show
 	// on UDP and TCP, and on TLS. Default: the local address that routes to the
 	// upstream, and the listener's port.

@@ -28,10 +28,12 @@ const (
 	BadContentLength
 	BodyTooShort
 	BodyTooLong
-	numDefects
+
+	// NumDefects is how many there are, with Sound.
+	NumDefects = int(iota)
 )
 
-var defects = [numDefects]struct {
+var defects = [NumDefects]struct {
 	name, phrase string
 	status       int
 }{
@@ -69,13 +71,4 @@ func (d Defect) Error() string { return defects[d].name }
 // sender of a request about the defect.
 func (d Defect) Answer() (status int, phrase string) {
 	return defects[d].status, defects[d].phrase
-}
-
-// Defects lists every defect but [Sound].
-func Defects() []Defect {
-	all := make([]Defect, 0, numDefects-1)
-	for d := Sound + 1; d < numDefects; d++ {
-		all = append(all, d)
-	}
-	return all
 }

@@ -144,3 +144,18 @@ func isToken(b []byte) bool {
 	}
 	return len(b) > 0
 }
+
+// Strippable reports whether a header field of that name may be left out of
+// messages or added to them by configuration: it is none that the gateway reads
+// or that every message needs.
+func Strippable(name string) bool {
+	switch {
+	case !isToken([]byte(name)):
+		return false
+	case len(name) == 1:
+		return false // compact forms have a long one
+	case equalFold([]byte(name), "Content-Type"):
+		return false
+	}
+	return headerOf([]byte(name)) == OtherHeader
+}

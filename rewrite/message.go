@@ -417,3 +417,9 @@ func (m *Message) Is(name string) bool {
 	}
 	return string(m.Text(m.CSeqMethod)) == name
 }
+
+// StatusLine returns a response's status and reason phrase, such as "200 OK".
+func (m *Message) StatusLine() string {
+	text := m.Raw[:m.head]
+	return string(bytes.TrimSpace(text[min(len(version), len(text)):]))
+}

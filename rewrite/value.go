@@ -267,3 +267,6 @@ func (m *Message) Tagged() bool {
 	_, tagged := m.Param(to.Params, "tag")
 	return tagged
 }
+
+// Bad reports whether the walk ended at a value that is not closed.
+func (v *Values) Bad() bool { return v.bad }

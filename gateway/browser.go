@@ -1,0 +1,251 @@
+package gateway
+
+import (
+	"net/netip"
+
+	"viaduct/rewrite"
+	"viaduct/transport"
+)
+
+// fromBrowser relays one message that a browser sent.
+func (g *Gateway) fromBrowser(conn *transport.WSConn, msg []byte) {
+	w := g.works.get()
+	defer g.works.put(w)
+	f := conn.Tag.(*flow)
+	defect := w.msg.Scan(msg)
+	if defect == rewrite.Sound {
+		defect = w.msg.CheckFrame()
+	}
+	switch {
+	case defect != rewrite.Sound:
+		g.refuse(f, w, Reason(defect))
+	case w.msg.Request:
+		g.requestUp(f, w)
+	default:
+		g.responseUp(f, w)
+	}
+}
+
+// tooLargeFromBrowser answers a message of which only the beginning was read.
+func (g *Gateway) tooLargeFromBrowser(conn *transport.WSConn, head []byte) {
+	w := g.works.get()
+	defer g.works.put(w)
+	w.msg.Scan(head)
+	g.refuse(conn.Tag.(*flow), w, ReasonTooLarge)
+}
+
+// requestUp relays a request to an upstream: RFC 3261 16.3 to 16.6, as far as
+// they change bytes.
+func (g *Gateway) requestUp(f *flow, w *work) {
+	hop, ok := w.msg.Via(0)
+	if !ok {
+		g.refuse(f, w, Reason(rewrite.BadVia))
+		return
+	}
+	if r := checkRequest(&w.msg, &hop); r != 0 {
+		g.refuse(f, w, r)
+		return
+	}
+	if d := w.splitContacts(); d != rewrite.Sound {
+		g.refuse(f, w, Reason(d))
+		return
+	}
+	if r := g.identify(f, w, &hop); r != 0 {
+		g.refuse(f, w, r)
+		return
+	}
+	to, r := g.direct(f, w, &hop)
+	if r == 0 {
+		r = g.sendUp(f, w, &hop, to)
+	}
+	if r != 0 {
+		g.refuse(f, w, r)
+	}
+}
+
+// checkRequest is RFC 3261 16.3: what a proxy looks at before it relays.
+func checkRequest(m *rewrite.Message, hop *rewrite.ViaHop) Reason {
+	switch {
+	case len(m.Text(hop.Value)) > rewrite.MaxVia:
+		return ReasonViaTooLong
+	case m.MaxForwards == 0:
+		return ReasonMaxForwards
+	case m.Has(rewrite.ProxyRequire):
+		return ReasonProxyRequire
+	}
+	return 0
+}
+
+// splitContacts reads the request's Contacts.
+func (w *work) splitContacts() rewrite.Defect {
+	w.contacts = w.contacts[:0]
+	for values := w.msg.Values(rewrite.Contact); ; {
+		v, ok := values.Next()
+		if !ok && values.Bad() {
+			return rewrite.BadAddress
+		}
+		if !ok {
+			return rewrite.Sound
+		}
+		a, ok := w.msg.ParseAddress(v)
+		if !ok {
+			return rewrite.BadAddress
+		}
+		if len(w.contacts) == maxContacts {
+			return rewrite.TooManyContacts
+		}
+		w.contacts = append(w.contacts, a)
+	}
+}
+
+// sendUp rewrites a request for its leg and sends it.
+func (g *Gateway) sendUp(f *flow, w *work, hop *rewrite.ViaHop, to *leg) Reason {
+	g.rewriteUp(f, w, hop, to)
+	if tcp := g.streamFor(to, len(w.out)); tcp != nil {
+		g.rewriteUp(f, w, hop, tcp)
+		g.noteInvite(w, tcp)
+		if g.sip.Send(tcp.target, w.out) == nil {
+			return 0
+		}
+		g.rewriteUp(f, w, hop, to)
+	}
+	if len(w.out) > to.max {
+		return ReasonUpstreamTooLarge
+	}
+	g.noteInvite(w, to)
+	if g.sip.Send(to.target, w.out) != nil {
+		return ReasonUpstreamUnreachable
+	}
+	return 0
+}
+
+// streamFor returns the leg by TCP for a request that is too large for a
+// datagram, else nil. RFC 3261 18.1.1: such a request "MUST be sent using an
+// RFC 2914 congestion controlled transport protocol, such as TCP".
+func (g *Gateway) streamFor(to *leg, size int) *leg {
+	if g.cfg.TCPAbove == 0 || size <= g.cfg.TCPAbove || to.target.Proto != transport.ProtoUDP {
+		return nil
+	}
+	return to.upstream.leg(transport.ProtoTCP)
+}
+
+// noteInvite remembers how an INVITE goes, before it can be answered.
+func (g *Gateway) noteInvite(w *work, to *leg) {
+	m := &w.msg
+	if !m.Is("INVITE") {
+		return
+	}
+	sent := invite{seal: w.up, upstream: to.upstream, proto: to.target.Proto}
+	sent.seal.Via = nil
+	g.invites.add(g.invites.hash(w.up.Via, m.Text(m.CallID), m.CSeq), sent)
+}
+
+// rewriteUp writes the request, as it goes by a leg, to w.out.
+func (g *Gateway) rewriteUp(f *flow, w *work, hop *rewrite.ViaHop, to *leg) {
+	m := &w.msg
+	w.up.Via = m.Text(hop.Value)
+	w.via = append(w.via[:0], to.via...)
+	w.via = w.up.Key.AppendUpSeal(w.via, &w.up, m.Text(m.CallID), m.CSeq)
+	contact := to.upstream.main().contact
+	for i := range w.contacts {
+		w.uris[i] = appendContact(w.uris[i][:0], w.tokens[i], contact)
+	}
+	w.reqUp.Via = w.via
+	w.reqUp.Contacts = w.uris[:len(w.contacts)]
+	w.reqUp.Strip, w.reqUp.ClientIPHeader, w.reqUp.ClientIP = g.cfg.StripHeaders, g.cfg.ClientIPHeader, f.clientIP
+	w.out = w.reqUp.Append(w.out[:0], m)
+	g.logRelayed("up", w)
+}
+
+// appendContact appends `<sip:token@GW…>`.
+func appendContact(dst, token, tail []byte) []byte {
+	dst = append(dst, "<sip:"...)
+	return append(append(dst, token...), tail...)
+}
+
+// responseUp relays a response to where the seal in our Via says that its
+// request came from.
+func (g *Gateway) responseUp(f *flow, w *work) {
+	m := &w.msg
+	if r := g.openDown(f, w); r != 0 {
+		g.refuse(f, w, r)
+		return
+	}
+	up := g.upstreamByID(w.down.Upstream)
+	back := up.leg(transport.Proto(w.down.Proto))
+	w.respUp.Contact, w.respUp.Strip = nil, g.cfg.StripHeaders
+	if m.Status < 300 && back != nil {
+		w.uris[0] = appendContact(w.uris[0][:0], w.down.Token, back.contact)
+		w.respUp.Contact = w.uris[0]
+	}
+	next, _ := m.Via(1)
+	w.out = w.respUp.Append(w.out[:0], m)
+	g.logRelayed("up", w)
+	if !g.replyUp(w, back, &next) {
+		g.refuse(f, w, ReasonPBXGone)
+	}
+}
+
+// openDown verifies our Via on a response and that the client may send it.
+func (g *Gateway) openDown(f *flow, w *work) Reason {
+	m := &w.msg
+	ours, ok := m.Via(0)
+	if !ok {
+		return ReasonForgedResponse
+	}
+	next, ok := m.Via(1)
+	if !ok {
+		return ReasonForgedResponse
+	}
+	param, ok := m.Param(ours.Params, sealParam)
+	keys := g.keys.Load()
+	hop := w.hop(&next)
+	if !ok || !keys.OpenDownSeal(&w.down, w.tok[:], m.Text(param.Value), &hop) {
+		return ReasonForgedResponse
+	}
+	var token rewrite.Token
+	if w.uri, token, ok = keys.OpenToken(w.uri[:0], w.down.Token); !ok {
+		return ReasonForgedResponse
+	}
+	// A client that is not bound anywhere is on its way back: it alone has seen
+	// the seal. One that is bound elsewhere may be half-open there.
+	if on := g.clients.flow(token.ID); on != nil && on != f {
+		on.conn.Probe(probeTimeout)
+		return ReasonNotTheClient
+	}
+	return 0
+}
+
+// hop is what tells a request of the SIP side from every other.
+func (w *work) hop(via *rewrite.ViaHop) rewrite.Hop {
+	m := &w.msg
+	return rewrite.Hop{SentBy: m.Text(via.SentBy), Branch: m.Text(via.Branch), CallID: m.Text(m.CallID), CSeq: m.CSeq}
+}
+
+// replyUp sends w.out to the sealed source: by datagram, or by the connection
+// that the request came by. RFC 3261 18.2.2: if that is gone, "the server
+// SHOULD open a connection to the IP address in the "received" parameter …
+// using the port in the "sent-by" value".
+func (g *Gateway) replyUp(w *work, back *leg, next *rewrite.ViaHop) bool {
+	proto, source := transport.Proto(w.down.Proto), w.down.Source
+	if !g.admits(source.Addr()) {
+		return false
+	}
+	target := transport.Target{Proto: proto, Addr: source}
+	if back != nil {
+		target.Local, target.TLS, target.ServerName = back.target.Local, back.target.TLS, back.target.ServerName
+	}
+	if proto != transport.ProtoUDP {
+		if stream := g.sip.Stream(proto, source); stream != nil {
+			return stream.Send(w.out) == nil
+		}
+		if back == nil || back.target.Proto != proto {
+			return false
+		}
+		target = back.target
+		if port := next.Port; port != 0 && source.Addr() == target.Addr.Addr() {
+			target.Addr = netip.AddrPortFrom(source.Addr(), port)
+		}
+	}
+	return g.sip.Send(target, w.out) == nil
+}

@@ -1,0 +1,157 @@
+package gateway
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"viaduct/rewrite"
+)
+
+// clients knows on which flow each client is. It is the only thing that the
+// gateway remembers of a registration, and every entry can be had again by the
+// client's next REGISTER. It is safe for concurrent use.
+type clients struct {
+	mu   sync.RWMutex
+	byID map[rewrite.ClientID]binding
+	max  int // entries without a flow
+	gone int // entries without a flow, now
+	now  func() time.Time
+}
+
+// binding is one client's place. A registered client keeps its entry, and with
+// it the key of its token, while its flow is gone, until the registration ends.
+type binding struct {
+	flow       *flow // nil: not connected
+	registered bool
+	expires    time.Time // of the registration
+}
+
+func newClients(max int) *clients {
+	return &clients{byID: make(map[rewrite.ClientID]binding), max: max, now: time.Now}
+}
+
+// flow returns the flow on which a client is, or nil.
+func (c *clients) flow(id rewrite.ClientID) *flow {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.byID[id].flow
+}
+
+// known reports whether a client is connected or registered.
+func (c *clients) known(id rewrite.ClientID) bool {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	_, ok := c.byID[id]
+	return ok
+}
+
+// claim binds a client provisionally to the flow that used it. It displaces
+// nobody: neither a client on another flow, nor one whose registration waits
+// for it to reconnect. It returns the flow on which the client is then.
+func (c *clients) claim(id rewrite.ClientID, f *flow) *flow {
+	if have := c.flow(id); have != nil {
+		return have
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	b := c.byID[id]
+	if b.flow != nil || b.registered && c.now().Before(b.expires) || !c.own(f, id) {
+		return b.flow
+	}
+	c.put(id, binding{flow: f})
+	return f
+}
+
+// register binds a client to the flow on which the SIP server accepted its
+// REGISTER; the last one wins.
+func (c *clients) register(id rewrite.ClientID, f *flow, lifetime time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if have := c.byID[id].flow; have != f {
+		if !c.own(f, id) {
+			return
+		}
+		if have != nil {
+			have.owned = slices.DeleteFunc(have.owned, func(o rewrite.ClientID) bool { return o == id })
+		}
+	}
+	c.put(id, binding{flow: f, registered: true, expires: c.now().Add(lifetime)})
+}
+
+// maxOwned bounds the clients on one flow.
+const maxOwned = 64
+
+// own notes that a flow has a client. A flow with too many gives up its oldest
+// one that is not registered; false if there is none, or the flow is closed.
+func (c *clients) own(f *flow, id rewrite.ClientID) bool {
+	if f.closed {
+		return false
+	}
+	if len(f.owned) >= maxOwned {
+		i := slices.IndexFunc(f.owned, func(o rewrite.ClientID) bool { return !c.byID[o].registered })
+		if i < 0 {
+			return false
+		}
+		c.remove(f.owned[i])
+		f.owned = slices.Delete(f.owned, i, i+1)
+	}
+	f.owned = append(f.owned, id)
+	return true
+}
+
+// unregister ends a client's registration; it stays reachable on its flow, for
+// the calls it has.
+func (c *clients) unregister(id rewrite.ClientID, f *flow) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if b := c.byID[id]; b.flow == f {
+		c.put(id, binding{flow: f})
+	}
+}
+
+// leave is called when a flow is gone.
+func (c *clients) leave(f *flow) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.now()
+	f.closed = true
+	for _, id := range f.owned {
+		b := c.byID[id]
+		if b.registered && now.Before(b.expires) && c.gone < c.max {
+			b.flow = nil
+			c.put(id, b)
+		} else {
+			c.remove(id)
+		}
+	}
+	f.owned = nil
+}
+
+// sweep forgets the clients that are gone and whose registration has ended.
+func (c *clients) sweep() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.now()
+	for id, b := range c.byID {
+		if b.flow == nil && !now.Before(b.expires) {
+			c.remove(id)
+		}
+	}
+}
+
+// put and remove keep the count of entries without a flow.
+func (c *clients) put(id rewrite.ClientID, b binding) {
+	c.remove(id)
+	c.byID[id] = b
+	if b.flow == nil {
+		c.gone++
+	}
+}
+
+func (c *clients) remove(id rewrite.ClientID) {
+	if b, ok := c.byID[id]; ok && b.flow == nil {
+		c.gone--
+	}
+	delete(c.byID, id)
+}

@@ -1,0 +1,275 @@
+// Package gateway relays SIP between browsers and the servers behind it. It
+// keeps no call: every fact that routes a message is inside the message, put
+// there by package rewrite. What it remembers is which socket a client is on,
+// and for a few minutes how an INVITE went.
+//
+//	              ┌───────────── Gateway ─────────────┐
+//	browser ──ws──┤ fromBrowser ── requestUp ─────────├──udp/tcp/tls── upstream
+//	              │            └── responseUp ────────│
+//	              │ responseDown ──┬── fromSIP        │
+//	              │ requestDown ───┘                  │
+//	              └───────────────────────────────────┘
+//
+// browser.go is the way up, pbx.go the way down; identity.go says on whose
+// behalf a browser's message goes, routing.go to which upstream, clients.go
+// who is where, refuse.go what is not relayed and who is told.
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gobwas/ws"
+	"go.uber.org/zap"
+
+	"viaduct/rewrite"
+	"viaduct/transport"
+)
+
+// Gateway relays SIP between browsers and upstreams.
+type Gateway struct {
+	cfg  Config
+	log  *zap.Logger
+	keys atomic.Pointer[rewrite.Keyring]
+
+	browserTLS  *transport.Certificate // nil: plain ws
+	sipTLS      *transport.Certificate // nil: no TLS listener
+	upstreamTLS *tls.Config
+
+	upstreams []*upstream
+	sources   atomic.Pointer[map[netip.Addr]*upstream] // who may speak on the SIP side
+
+	sip     *transport.SIP
+	web     *transport.WSServer
+	works   *workPool
+	flows   flows
+	clients *clients
+	invites *invites
+	probes  probes
+	dropped counters
+	refused refusals
+}
+
+// maxInvites bounds the INVITEs remembered in one generation, some 100 bytes each.
+const maxInvites = 50_000
+
+// New returns a Gateway for a valid Config; an error names the flag that is
+// wrong. It reads the files that the Config names, makes the key file if there
+// is none, and opens no socket.
+func New(cfg Config) (*Gateway, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	g := &Gateway{
+		cfg: cfg, log: cfg.Log,
+		clients: newClients(cfg.MaxConnections), invites: newInvites(maxInvites),
+	}
+	g.works = newWorkPool(g)
+	g.sources.Store(&map[netip.Addr]*upstream{})
+	for _, u := range cfg.Upstreams {
+		up := &upstream{Upstream: u, id: upstreamID(u.String())}
+		up.route.Store(&route{})
+		g.upstreams = append(g.upstreams, up)
+	}
+	keys, err := loadKeys(cfg.TokenKeyFile, nil)
+	if err != nil {
+		return nil, fmt.Errorf("--token-key-file: %s: %w", cfg.TokenKeyFile, err)
+	}
+	g.keys.Store(keys)
+	return g, g.loadCertificates()
+}
+
+// Serve opens the listeners and relays until ctx ends; it then closes every
+// connection (1001) and returns nil. Call it once. An error says which listener
+// could not be opened, or failed.
+func (g *Gateway) Serve(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	listeners, err := g.open()
+	if err != nil {
+		return err
+	}
+	g.resolveAll(ctx)
+
+	var running sync.WaitGroup
+	failed := make(chan error, len(listeners)+2)
+	running.Go(func() { failed <- g.sip.Serve(ctx) })
+	for _, l := range listeners {
+		running.Go(func() { failed <- g.web.Serve(l, g.serverTLS()) })
+	}
+	running.Go(func() { g.housekeep(ctx) })
+	running.Go(func() { g.watch(ctx) })
+	running.Go(func() { g.greet(ctx) })
+	if g.cfg.Ready != nil {
+		g.cfg.Ready(g.bound(listeners))
+	}
+
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	cancel()
+	g.web.Close(ws.StatusGoingAway)
+	err = errors.Join(err, g.sip.Close())
+	running.Wait()
+	return err
+}
+
+// open opens every listener, or none.
+func (g *Gateway) open() (listeners []net.Listener, err error) {
+	g.sip, err = transport.ListenSIP(g.sipConfig())
+	if err != nil {
+		return nil, fmt.Errorf("--sip-listen: %w", err)
+	}
+	g.web = transport.NewWSServer(g.webConfig())
+	for _, addr := range g.cfg.Listen {
+		l, err := transport.Listen(addr)
+		if err != nil {
+			for _, open := range listeners {
+				_ = open.Close()
+			}
+			return nil, errors.Join(fmt.Errorf("--listen: %w", err), g.sip.Close())
+		}
+		listeners = append(listeners, l)
+	}
+	return listeners, nil
+}
+
+func (g *Gateway) sipConfig() transport.SIPConfig {
+	cfg := transport.SIPConfig{
+		Listen:     g.cfg.SIPListen,
+		TLSListen:  g.cfg.SIPTLSListen,
+		MaxMessage: rewrite.MaxLength,
+		Admit:      g.admits,
+		Message:    g.fromSIP,
+		Stranger: func(from transport.Source) {
+			g.dropped[ReasonStranger].Add(1)
+			g.log.Warn("refused", zap.String("side", "sip"), zap.Stringer("reason", ReasonStranger),
+				zap.Stringer("remote", from.Addr), zap.Stringer("transport", from.Proto))
+		},
+		Garbled: func(from transport.Source, err error) {
+			g.dropped[ReasonGarbledStream].Add(1)
+			g.log.Warn("refused", zap.String("side", "sip"), zap.Stringer("reason", ReasonGarbledStream),
+				zap.Stringer("remote", from.Addr), zap.Stringer("transport", from.Proto), zap.Error(err))
+		},
+		Undeliverable: g.undeliverable,
+	}
+	if g.sipTLS != nil {
+		cfg.TLS = &tls.Config{GetCertificate: g.sipTLS.GetCertificate, MinVersion: tls.VersionTLS12}
+	}
+	return cfg
+}
+
+func (g *Gateway) webConfig() transport.WSConfig {
+	return transport.WSConfig{
+		Path:           g.cfg.Path,
+		Origins:        g.cfg.AllowOrigins,
+		PingInterval:   g.cfg.PingInterval,
+		MaxConnections: g.cfg.MaxConnections,
+		MaxMessage:     g.cfg.MaxMessage,
+		Other:          g.cfg.Other,
+		HTTPErrors:     zap.NewStdLog(g.log.WithOptions(zap.IncreaseLevel(zap.ErrorLevel))),
+		Opened:         g.opened,
+		Message:        g.fromBrowser,
+		Oversized:      g.tooLargeFromBrowser,
+		Closed:         g.closed,
+		Refused: func(r *http.Request, why transport.Refusal) {
+			g.refused.add(why)
+			g.log.Warn("handshake refused", zap.Stringer("reason", why), zap.String("remote", r.RemoteAddr),
+				zap.Strings("origin", r.Header.Values("Origin")), zap.String("admit_with", admitWith(r, why)))
+		},
+	}
+}
+
+// admitWith names the flag that would have let a handshake through.
+func admitWith(r *http.Request, why transport.Refusal) string {
+	switch why {
+	case transport.RefusedOrigin:
+		return "--allow-origin=" + r.Header.Get("Origin")
+	case transport.RefusedConnections:
+		return "--max-connections"
+	}
+	return ""
+}
+
+func (g *Gateway) serverTLS() *tls.Config {
+	if g.browserTLS == nil {
+		return nil
+	}
+	return &tls.Config{GetCertificate: g.browserTLS.GetCertificate, MinVersion: tls.VersionTLS12}
+}
+
+// opened and closed are the life of one browser's connection.
+func (g *Gateway) opened(conn *transport.WSConn) {
+	f := newFlow(conn)
+	conn.Tag = f
+	g.flows.add(f)
+	g.log.Info("browser connected", zap.Stringer("remote", conn.RemoteAddr()))
+}
+
+func (g *Gateway) closed(conn *transport.WSConn, why transport.CloseCause) {
+	f := conn.Tag.(*flow)
+	g.flows.remove(f)
+	g.clients.leave(f)
+	g.log.Info("browser gone", zap.Stringer("remote", conn.RemoteAddr()), zap.Stringer("cause", why),
+		zap.Duration("after", time.Since(f.since)))
+}
+
+// admits tells whether an address may speak on the SIP side.
+func (g *Gateway) admits(addr netip.Addr) bool {
+	if _, ok := (*g.sources.Load())[addr]; ok {
+		return true
+	}
+	for _, peers := range g.cfg.AllowPeers {
+		if peers.Contains(addr) {
+			return true
+		}
+	}
+	return false
+}
+
+// housekeep forgets what has had its time, and looks names up again.
+func (g *Gateway) housekeep(ctx context.Context) {
+	const every = 30 * time.Second
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	turned := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			g.clients.sweep()
+			if now.Sub(turned) >= inviteGeneration {
+				g.invites.turn()
+				turned = now
+			}
+			g.resolveAll(ctx)
+		}
+	}
+}
+
+func (g *Gateway) bound(listeners []net.Listener) Bound {
+	b := Bound{SIP: g.sip.Addr(), SIPTLS: g.sip.TLSAddr(), EphemeralKeys: g.cfg.TokenKeyFile == ""}
+	scheme := "ws"
+	if g.browserTLS != nil {
+		scheme = "wss"
+	}
+	for _, l := range listeners {
+		b.WebSocket = append(b.WebSocket, fmt.Sprintf("%s://%s%s", scheme, l.Addr(), g.cfg.Path))
+	}
+	for _, up := range g.upstreams {
+		if l := up.main(); l != nil {
+			b.Advertised = append(b.Advertised, fmt.Sprintf("%s %s", l.target.Proto, l.host))
+		}
+	}
+	return b
+}

@@ -1,0 +1,163 @@
+package gateway
+
+import (
+	"bytes"
+	"slices"
+	"time"
+
+	"viaduct/rewrite"
+)
+
+// probeTimeout is how long a connection has to prove that it lives after
+// another one named its client.
+const probeTimeout = 5 * time.Second
+
+// identify decides on whose behalf a browser's request goes: it makes the
+// tokens of its Contacts, and fills w.up but for the Via. A client is named
+// where it is known to be on this flow; else the flow itself is, so that what
+// comes back finds the connection it was asked on and moves nothing.
+func (g *Gateway) identify(f *flow, w *work, hop *rewrite.ViaHop) Reason {
+	m := &w.msg
+	viaHost := m.Text(hop.Host)
+	register := m.Is("REGISTER")
+	w.setAoR(f, viaHost, register)
+	first, named, r := g.signContacts(f, w, viaHost)
+	if r != 0 {
+		return r
+	}
+	if register {
+		g.identifyRegister(f, w, first, named, viaHost)
+		return 0
+	}
+	if !named {
+		first, named = f.last(viaHost, w.aor)
+	}
+	w.up = rewrite.UpSeal{Key: g.keys.Load().First(), HasFlow: true, Flow: f.id}
+	if !named {
+		return 0
+	}
+	w.up.Key = first.key
+	switch on := g.place(f, w, first.client); on {
+	case f:
+		w.up.HasFlow, w.up.HasClient, w.up.Client = false, true, first.client
+	case nil:
+	default:
+		on.conn.Probe(probeTimeout)
+	}
+	return 0
+}
+
+// place returns the flow on which a client is, after a message that forms or
+// refreshes a dialog has bound a client that is nowhere yet.
+func (g *Gateway) place(f *flow, w *work, id rewrite.ClientID) *flow {
+	m := &w.msg
+	forms := m.Is("INVITE") || m.Is("SUBSCRIBE") || m.Is("REFER") || m.Is("UPDATE") || m.Is("NOTIFY")
+	if len(w.contacts) > 0 && forms {
+		return g.clients.claim(id, f)
+	}
+	return g.clients.flow(id)
+}
+
+// identifyRegister seals who registers, and on which flow: a client moves only
+// when the SIP server has accepted it.
+func (g *Gateway) identifyRegister(f *flow, w *work, first contact, named bool, viaHost []byte) {
+	if !named {
+		first, _ = f.last(viaHost, w.aor)
+		if !bytes.Equal(first.aor, w.aor) {
+			first.key = g.keys.Load().First()
+			first.origin = first.key.Origin(w.aor, viaHost)
+		}
+	}
+	w.up = rewrite.UpSeal{
+		Key: first.key, HasFlow: true, Flow: f.id,
+		HasClient: named, Client: first.client,
+		Register: w.registerKind(), Origin: first.origin,
+	}
+	if !named {
+		return
+	}
+	if on := g.clients.flow(first.client); on != nil && on != f {
+		on.conn.Probe(probeTimeout)
+	}
+}
+
+func (w *work) registerKind() rewrite.Register {
+	switch {
+	case len(w.contacts) == 0:
+		return rewrite.RegisterFetch
+	case w.contacts[0].Star:
+		return rewrite.RegisterWildcard
+	case w.msg.Expires(w.contacts[0]) == 0:
+		return rewrite.RegisterUnbind
+	}
+	return rewrite.RegisterBind
+}
+
+// setAoR finds the address-of-record that a request is sent for.
+func (w *work) setAoR(f *flow, viaHost []byte, register bool) {
+	m := &w.msg
+	header := m.From
+	if register {
+		header = m.To
+	}
+	text := m.Text(header)
+	if a, ok := m.ParseAddress(header); ok {
+		text = m.Text(a.URI)
+	}
+	w.aor = rewrite.AppendAoR(w.aor[:0], text)
+	if register {
+		return
+	}
+	var uri []byte
+	if len(w.contacts) > 0 {
+		uri = m.Text(w.contacts[0].URI)
+	}
+	w.aor = f.appendAoR(w.aor, viaHost, uri)
+}
+
+// signContacts makes the token of each Contact, and returns the client that the
+// first of them means.
+func (g *Gateway) signContacts(f *flow, w *work, viaHost []byte) (first contact, named bool, r Reason) {
+	for i, a := range w.contacts {
+		if a.Star {
+			continue
+		}
+		c, err := g.contact(f, viaHost, w.aor, w.msg.Text(a.URI))
+		if err != nil {
+			return contact{}, false, ReasonContactTooLong
+		}
+		if w.tokens[i] = c.token; !named {
+			first, named = c, true
+		}
+	}
+	return first, named, 0
+}
+
+// contact returns the client that a Contact means, with its token. A client
+// keeps the key of its live binding: with another one the SIP server would
+// hold it twice.
+func (g *Gateway) contact(f *flow, viaHost, aor, uri []byte) (contact, error) {
+	keys := g.keys.Load()
+	c, ok := f.find(viaHost, aor, uri)
+	if ok && (c.key == keys.First() || slices.Contains(keys.Keys(), c.key) && g.clients.known(c.client)) {
+		return c, nil
+	}
+	c, err := newContact(keys.First(), viaHost, aor, uri)
+	if err != nil {
+		return c, err
+	}
+	for _, key := range keys.Keys()[1:] {
+		if old, err := newContact(key, viaHost, aor, uri); err == nil && g.clients.known(old.client) {
+			c = old
+		}
+	}
+	f.remember(c)
+	return c, nil
+}
+
+func newContact(key *rewrite.Key, viaHost, aor, uri []byte) (c contact, err error) {
+	c = contact{viaHost: bytes.Clone(viaHost), aor: bytes.Clone(aor), uri: bytes.Clone(uri), key: key}
+	c.origin = key.Origin(aor, viaHost)
+	c.token, c.client, err = key.AppendToken(nil, c.origin, uri)
+	return c, err
+}

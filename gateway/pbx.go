@@ -1,0 +1,249 @@
+package gateway
+
+import (
+	"bytes"
+	"net/netip"
+	"time"
+
+	"viaduct/rewrite"
+	"viaduct/transport"
+)
+
+// sealParam is the parameter of our Via on requests to a browser. PBXs find Via
+// parameters by substring: it holds none of `branch=`, `maddr=`, `ttl=`, `rport`.
+const sealParam = "seal"
+
+// branchCookie begins every branch (RFC 3261 8.1.1.7).
+const branchCookie = "z9hG4bK"
+
+// fromSIP relays one message that an upstream or an allowed peer sent.
+func (g *Gateway) fromSIP(from transport.Source, msg []byte) {
+	w := g.works.get()
+	defer g.works.put(w)
+	defect := w.msg.Scan(msg)
+	if defect == rewrite.Sound && from.Proto == transport.ProtoUDP {
+		defect = w.msg.CheckDatagram()
+	}
+	switch {
+	case defect != rewrite.Sound:
+		g.refuseDown(from, w, Reason(defect))
+	case w.msg.Request:
+		g.requestDown(from, w)
+	default:
+		g.responseDown(from, w)
+	}
+}
+
+// requestDown relays a request to the client that the token in its Request-URI
+// names.
+func (g *Gateway) requestDown(from transport.Source, w *work) {
+	m := &w.msg
+	hop, ok := m.Via(0)
+	if !ok {
+		g.refuseDown(from, w, Reason(rewrite.BadVia))
+		return
+	}
+	uri, ok := rewrite.ParseURI(m.Text(m.URI))
+	if !ok {
+		g.refuseDown(from, w, ReasonForgedToken)
+		return
+	}
+	var token rewrite.Token
+	if w.uri, token, ok = g.keys.Load().OpenToken(w.uri[:0], uri.User); !ok {
+		g.refuseDown(from, w, ReasonForgedToken)
+		return
+	}
+	to := g.clients.flow(token.ID)
+	if to == nil {
+		g.refuseDown(from, w, ReasonNoConnection)
+		return
+	}
+	g.rewriteDown(from, w, &hop, token.Key, uri.User)
+	if to.conn.Send(w.out) != nil {
+		g.refuseDown(from, w, ReasonNoConnection)
+	}
+}
+
+// rewriteDown writes the request, as the browser gets it, to w.out. The branch
+// is a function of the PBX's own, so that CANCEL and ACK meet their INVITE
+// whatever connection they come by; the token's key makes it, so that it stays
+// the same when keys change.
+func (g *Gateway) rewriteDown(from transport.Source, w *work, via *rewrite.ViaHop, key *rewrite.Key, token []byte) {
+	up := g.upstreamAt(from.Addr.Addr())
+	hop := w.hop(via)
+	w.down = rewrite.DownSeal{Proto: uint8(from.Proto), Source: from.Addr, Upstream: up.id, Token: token}
+	w.via = append(w.via[:0], "SIP/2.0/WSS "...)
+	w.via = append(w.via, up.leg(from.Proto).host...)
+	w.via = key.AppendBranch(append(w.via, ";branch="...), &hop)
+	w.via = key.AppendDownSeal(append(w.via, ";"+sealParam+"="...), &w.down, &hop)
+	w.reqDown = rewrite.RequestDown{URI: w.uri, Via: w.via, Source: from.Addr}
+	w.out = w.reqDown.Append(w.out[:0], &w.msg)
+	g.logRelayed("down", w)
+}
+
+// responseDown relays a response to the browser that the seal in our branch names.
+func (g *Gateway) responseDown(from transport.Source, w *work) {
+	m := &w.msg
+	if !g.openUp(w) {
+		g.refuseDown(from, w, ReasonForgedSeal)
+		return
+	}
+	if w.up.Own {
+		g.probes.end(m.Text(m.CallID), outcome{answer: m.StatusLine()})
+		return
+	}
+	to := g.flowOf(&w.up)
+	if to == nil {
+		g.refuseDown(from, w, ReasonBrowserGone)
+		return
+	}
+	w.respDown = rewrite.ResponseDown{Via: w.up.Via}
+	if w.up.Register != rewrite.RegisterNone && m.Status/100 == 2 {
+		w.respDown.Restore = w.restore
+		g.registered(to, w)
+	}
+	w.out = w.respDown.Append(w.out[:0], m)
+	g.logRelayed("down", w)
+	if to.conn.Send(w.out) != nil {
+		g.refuseDown(from, w, ReasonBrowserGone)
+	}
+}
+
+// openUp verifies our Via on a response: nothing else reaches a browser.
+func (g *Gateway) openUp(w *work) bool {
+	m := &w.msg
+	ours, ok := m.Via(0)
+	if !ok {
+		return false
+	}
+	seal, ok := bytes.CutPrefix(m.Text(ours.Branch), []byte(branchCookie))
+	return ok && g.keys.Load().OpenUpSeal(&w.up, w.seal[:], seal, m.Text(m.CallID), m.CSeq)
+}
+
+// flowOf returns the flow that a response goes to: the one it was asked on,
+// else the one where its client is now.
+func (g *Gateway) flowOf(seal *rewrite.UpSeal) *flow {
+	if seal.HasFlow {
+		if f := g.flows.get(seal.Flow); f != nil {
+			return f
+		}
+	}
+	if seal.HasClient {
+		return g.clients.flow(seal.Client)
+	}
+	return nil
+}
+
+// restoreContact gives a client's own binding its URI back.
+func (w *work) restoreContact(user []byte) []byte {
+	uri, token, ok := w.g.keys.Load().OpenToken(w.uri[:0], user)
+	w.uri = uri
+	if !ok || token.Origin != w.up.Origin {
+		return nil
+	}
+	return uri
+}
+
+// registered notes what the SIP server made of a REGISTER that came by flow f.
+func (g *Gateway) registered(f *flow, w *work) {
+	switch seal := &w.up; seal.Register {
+	case rewrite.RegisterBind:
+		g.bind(f, w)
+	case rewrite.RegisterUnbind:
+		g.clients.unregister(seal.Client, f)
+		f.setRegistered(seal.Client, false)
+	case rewrite.RegisterWildcard:
+		w.setAoR(f, nil, true)
+		for _, id := range f.clientsOf(w.aor) {
+			g.clients.unregister(id, f)
+			f.setRegistered(id, false)
+		}
+	}
+}
+
+// bind binds the client that registered, for as long as the SIP server granted.
+// The request's further Contacts, which the 2xx lists too, are bound if they
+// are nowhere else.
+func (g *Gateway) bind(f *flow, w *work) {
+	m, keys := &w.msg, g.keys.Load()
+	lifetime := m.DefaultExpires()
+	for values := m.Values(rewrite.Contact); ; {
+		v, ok := values.Next()
+		if !ok {
+			break
+		}
+		a, ok := m.ParseAddress(v)
+		if !ok {
+			continue
+		}
+		uri, ok := rewrite.ParseURI(m.Text(a.URI))
+		if !ok {
+			continue
+		}
+		var token rewrite.Token
+		w.uri, token, ok = keys.OpenToken(w.uri[:0], uri.User)
+		if !ok || token.Origin != w.up.Origin {
+			continue
+		}
+		if token.ID == w.up.Client {
+			lifetime = m.Expires(a)
+		} else if g.clients.claim(token.ID, f) == f {
+			g.register(token.ID, f, m.Expires(a))
+		}
+	}
+	g.register(w.up.Client, f, lifetime)
+}
+
+func (g *Gateway) register(id rewrite.ClientID, f *flow, seconds int) {
+	g.clients.register(id, f, time.Duration(seconds)*time.Second)
+	f.setRegistered(id, true)
+}
+
+// undeliverable is called with what was given to a connection that failed
+// before it was written. A request that had gone by TCP for its size goes by
+// UDP then (RFC 3261 18.1.1); any other is answered 503 as if by the upstream,
+// since 16.9 takes a transport error "as if a 503 had been received".
+func (g *Gateway) undeliverable(to transport.Target, msg []byte, err error) {
+	w := g.works.get()
+	defer g.works.put(w)
+	m := &w.msg
+	if m.Scan(msg) != rewrite.Sound || !m.Request {
+		g.dropped[ReasonPBXGone].Add(1)
+		return
+	}
+	if g.openUp(w) && w.up.Own {
+		g.probes.end(m.Text(m.CallID), outcome{err: err})
+		return
+	}
+	if udp := g.upstreamAt(to.Addr.Addr()).main(); udp != nil && to.Proto == transport.ProtoTCP && udp.target.Proto == transport.ProtoUDP {
+		if hop, ok := m.Via(0); ok && g.sendByUDP(w, &hop, udp) {
+			return
+		}
+	}
+	g.dropped[ReasonUpstreamUnreachable].Add(1)
+	if w.answer = g.answerFor(ReasonUpstreamUnreachable, m); w.answer.Status == 0 {
+		return
+	}
+	w.answer.Tag = g.toTag(w)
+	g.fromSIP(transport.Source{Proto: to.Proto, Addr: to.Addr}, w.answer.Append(nil, m))
+}
+
+// sendByUDP sends a request that was made for TCP by the UDP leg, whose Via
+// differs in the transport alone.
+func (g *Gateway) sendByUDP(w *work, hop *rewrite.ViaHop, udp *leg) bool {
+	m := &w.msg
+	w.via = append(w.via[:0], udp.via...)
+	w.via = append(w.via, bytes.TrimPrefix(m.Text(hop.Branch), []byte(branchCookie))...)
+	top := rewrite.ResponseDown{Via: w.via}
+	w.out = top.Append(w.out[:0], m)
+	return len(w.out) <= udp.max && g.sip.Send(udp.target, w.out) == nil
+}
+
+// upstreamAt returns the upstream at an address, else the first: a peer that is
+// no upstream is served in its name.
+func (g *Gateway) upstreamAt(addr netip.Addr) *upstream {
+	if up := (*g.sources.Load())[addr]; up != nil {
+		return up
+	}
+	return g.upstreams[0]
+}

@@ -1,0 +1,99 @@
+package gateway
+
+import (
+	"fmt"
+	"strings"
+	"sync/atomic"
+
+	"viaduct/rewrite"
+	"viaduct/transport"
+)
+
+// Reason says why the gateway did not relay a message. The defects of a message
+// itself come first, with the names that package rewrite gives them.
+type Reason uint8
+
+// The reasons that are no defect of the message itself.
+const (
+	ReasonMaxForwards Reason = iota + Reason(rewrite.NumDefects)
+	ReasonProxyRequire
+	ReasonForeignRoute
+	ReasonViaTooLong
+	ReasonContactTooLong
+	ReasonTooLarge
+	ReasonUpstreamTooLarge
+	ReasonUpstreamUnreachable
+	ReasonForgedResponse
+	ReasonNotTheClient
+	ReasonPBXGone
+
+	ReasonStranger
+	ReasonGarbledStream
+	ReasonForgedSeal
+	ReasonForgedToken
+	ReasonNoConnection
+	ReasonBrowserGone
+	numReasons
+)
+
+// what describes each reason, for logs, metrics and the README.
+var reasons = [numReasons]struct{ name, text string }{
+	ReasonMaxForwards:         {"max_forwards", "a browser's request has no hop left: 483"},
+	ReasonProxyRequire:        {"proxy_require", "a browser's request wants an extension of the proxy: 420"},
+	ReasonForeignRoute:        {"foreign_route", "a browser's request outside a dialog names a Route that is no upstream: 403"},
+	ReasonViaTooLong:          {"via_too_long", "a browser's Via is longer than 300 characters: 400"},
+	ReasonContactTooLong:      {"contact_too_long", "a browser's Contact does not fit in a token of 80 characters: 400"},
+	ReasonTooLarge:            {"too_large", "a browser's message is larger than --max-message: 513, then close 1009"},
+	ReasonUpstreamTooLarge:    {"upstream_too_large", "a message is too large for the way to the SIP server: 513 to a request"},
+	ReasonUpstreamUnreachable: {"upstream_unreachable", "no way to the SIP server: 503 to a request"},
+	ReasonForgedResponse:      {"forged_response", "a browser's response whose top Via is not sealed by this gateway for that request"},
+	ReasonNotTheClient:        {"not_the_client", "a browser's response to a request that another client was sent"},
+	ReasonPBXGone:             {"pbx_gone", "a browser's response could not be sent to where its request came from"},
+	ReasonStranger:            {"stranger", "a datagram or connection from an address that is no upstream and no --allow-peer"},
+	ReasonGarbledStream:       {"garbled_stream", "a stream from the SIP side that could not be split into messages; it was closed"},
+	ReasonForgedSeal:          {"forged_seal", "a response from the SIP side whose top Via is not sealed by this gateway for that request"},
+	ReasonForgedToken:         {"forged_token", "a request from the SIP side whose Request-URI is no token of this gateway: 403"},
+	ReasonNoConnection:        {"no_connection", "a request from the SIP side for a client that is not connected: 480"},
+	ReasonBrowserGone:         {"browser_gone", "a response from the SIP side for a browser that is not connected any more"},
+}
+
+// String returns the reason's stable name.
+func (r Reason) String() string {
+	if int(r) < rewrite.NumDefects {
+		return rewrite.Defect(r).String()
+	}
+	return reasons[r].name
+}
+
+// Text describes the reason in one sentence.
+func (r Reason) Text() string {
+	if int(r) < rewrite.NumDefects {
+		status, phrase := rewrite.Defect(r).Answer()
+		return fmt.Sprintf("the message itself: %s; %d to a request that can be answered", strings.ToLower(phrase), status)
+	}
+	return reasons[r].text
+}
+
+// Reasons lists every reason, for the documentation and for counters that show
+// from the start at zero.
+func Reasons() []Reason {
+	all := make([]Reason, 0, numReasons-1)
+	for r := Reason(1); r < numReasons; r++ {
+		all = append(all, r)
+	}
+	return all
+}
+
+// counters counts what was not relayed, by reason.
+type counters [numReasons]atomic.Uint64
+
+// Dropped returns how many messages were not relayed for that reason.
+func (g *Gateway) Dropped(r Reason) uint64 { return g.dropped[r].Load() }
+
+// refusals counts handshakes that were refused, by why.
+type refusals [256]atomic.Uint64
+
+func (c *refusals) add(why transport.Refusal) { c[why].Add(1) }
+
+// Refused returns how many handshakes were refused for that reason.
+func (g *Gateway) Refused(why transport.Refusal) uint64 { return g.refused[why].Load() }

@@ -1,0 +1,205 @@
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"reflect"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"viaduct/transport"
+)
+
+// resolveTimeout bounds one look-up of one upstream.
+const resolveTimeout = 5 * time.Second
+
+// resolveAll finds out where the upstreams are. One that cannot be found stays
+// where it was; one that was never found is unreachable.
+func (g *Gateway) resolveAll(ctx context.Context) {
+	for _, up := range g.upstreams {
+		r, err := g.resolve(ctx, up)
+		if err != nil {
+			if ctx.Err() == nil {
+				g.log.Error("upstream not resolved", zap.Stringer("upstream", up), zap.Error(err))
+			}
+			continue
+		}
+		up.route.Store(r)
+	}
+	sources := make(map[netip.Addr]*upstream)
+	for _, up := range g.upstreams {
+		for _, addr := range up.route.Load().addrs {
+			if sources[addr] == nil {
+				sources[addr] = up
+			}
+		}
+	}
+	g.sources.Store(&sources)
+}
+
+// resolve looks an upstream up and makes its legs. The old route is kept where
+// nothing changed.
+func (g *Gateway) resolve(ctx context.Context, up *upstream) (*route, error) {
+	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
+	defer cancel()
+	found, err := transport.Resolve(ctx, net.DefaultResolver, up.Host, up.Port, up.Proto, up.Proto == transport.ProtoTLS)
+	if err != nil {
+		return nil, err
+	}
+	if len(found) == 0 {
+		return nil, errors.New("no address")
+	}
+	r := &route{}
+	for _, at := range found {
+		r.addrs = append(r.addrs, at.Addr())
+	}
+	for _, alias := range up.Aliases {
+		addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", alias)
+		if err != nil {
+			return nil, fmt.Errorf("alias: %w", err)
+		}
+		for _, addr := range addrs {
+			r.addrs = append(r.addrs, addr.Unmap())
+		}
+	}
+	old := up.route.Load()
+	if main := old.legs[up.Proto]; main != nil && main.target.Addr == found[0] && reflect.DeepEqual(old.addrs, r.addrs) {
+		return old, nil
+	}
+	return r, g.makeLegs(up, r, found[0])
+}
+
+func (g *Gateway) makeLegs(up *upstream, r *route, at netip.AddrPort) error {
+	local, err := g.localAddr(at)
+	if err != nil {
+		return err
+	}
+	protos := []transport.Proto{up.Proto}
+	if up.Proto == transport.ProtoUDP {
+		protos = append(protos, transport.ProtoTCP)
+	}
+	for _, proto := range protos {
+		target := transport.Target{Proto: proto, Addr: at, Local: local}
+		if proto == transport.ProtoTLS {
+			target.ServerName, target.TLS = up.Host, g.upstreamTLS
+		}
+		r.legs[proto] = newLeg(up, target, g.advertised(proto, local), g.maxMessage(proto))
+	}
+	return nil
+}
+
+func (g *Gateway) maxMessage(proto transport.Proto) int {
+	const maxDatagram, maxStream = 65507, 20000
+	switch {
+	case proto == transport.ProtoUDP && g.cfg.UpstreamMaxMessage == 0:
+		return maxDatagram
+	case proto == transport.ProtoUDP:
+		return min(g.cfg.UpstreamMaxMessage, maxDatagram)
+	case g.cfg.UpstreamMaxMessage == 0:
+		return maxStream
+	}
+	return g.cfg.UpstreamMaxMessage
+}
+
+// localAddr returns the gateway's address towards a remote one: the listener's,
+// or where it listens on all of them the one that the kernel routes by.
+func (g *Gateway) localAddr(at netip.AddrPort) (netip.Addr, error) {
+	if bound := g.sip.Addr().Addr(); !bound.IsUnspecified() {
+		return bound, nil
+	}
+	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(at)) // sends nothing
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	defer func() { _ = conn.Close() }()
+	return conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap(), nil
+}
+
+// advertised returns what Via and Contact show on a transport.
+func (g *Gateway) advertised(proto transport.Proto, local netip.Addr) string {
+	given, port := g.cfg.Advertise, g.sip.Addr().Port()
+	if proto == transport.ProtoTLS {
+		given = g.cfg.AdvertiseTLS
+		if tlsAddr := g.sip.TLSAddr(); tlsAddr.IsValid() {
+			port = tlsAddr.Port()
+		}
+	}
+	if given == "" {
+		return hostPort(local.WithZone("").String(), port)
+	}
+	if _, _, err := net.SplitHostPort(given); err == nil {
+		return given
+	}
+	return hostPort(given, port)
+}
+
+// loadCertificates reads every PEM file that the Config names.
+func (g *Gateway) loadCertificates() (err error) {
+	if g.cfg.TLSCert != "" {
+		if g.browserTLS, err = transport.LoadCertificate(g.cfg.TLSCert, g.cfg.TLSKey); err != nil {
+			return fmt.Errorf("--tls-cert: %w", err)
+		}
+	}
+	if g.cfg.SIPTLSCert != "" {
+		if g.sipTLS, err = transport.LoadCertificate(g.cfg.SIPTLSCert, g.cfg.SIPTLSKey); err != nil {
+			return fmt.Errorf("--sip-tls-cert: %w", err)
+		}
+	}
+	g.upstreamTLS = &tls.Config{MinVersion: tls.VersionTLS12}
+	if g.cfg.UpstreamCA != "" {
+		pem, err := os.ReadFile(g.cfg.UpstreamCA)
+		if err != nil {
+			return fmt.Errorf("--upstream-ca: %w", err)
+		}
+		g.upstreamTLS.RootCAs = x509.NewCertPool()
+		if !g.upstreamTLS.RootCAs.AppendCertsFromPEM(pem) {
+			return fmt.Errorf("--upstream-ca: %s: no certificate in it", g.cfg.UpstreamCA)
+		}
+	}
+	if g.cfg.UpstreamCert != "" {
+		cert, err := tls.LoadX509KeyPair(g.cfg.UpstreamCert, g.cfg.UpstreamKey)
+		if err != nil {
+			return fmt.Errorf("--upstream-cert: %w", err)
+		}
+		g.upstreamTLS.Certificates = []tls.Certificate{cert}
+	}
+	return nil
+}
+
+// watch takes over changed key and certificate files until ctx ends.
+func (g *Gateway) watch(ctx context.Context) {
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	run := func(changed func(), paths ...string) {
+		watching.Go(func() {
+			if err := transport.WatchFiles(ctx, paths, changed); err != nil {
+				g.log.Error("files not watched", zap.Strings("files", paths), zap.Error(err))
+			}
+		})
+	}
+	if g.cfg.TokenKeyFile != "" {
+		run(g.reloadKeys, g.cfg.TokenKeyFile)
+	}
+	if g.browserTLS != nil {
+		run(func() { g.reloadCertificate(g.browserTLS, g.cfg.TLSCert) }, g.cfg.TLSCert, g.cfg.TLSKey)
+	}
+	if g.sipTLS != nil {
+		run(func() { g.reloadCertificate(g.sipTLS, g.cfg.SIPTLSCert) }, g.cfg.SIPTLSCert, g.cfg.SIPTLSKey)
+	}
+}
+
+func (g *Gateway) reloadCertificate(c *transport.Certificate, path string) {
+	if err := c.Reload(); err != nil {
+		g.log.Error("certificate not reloaded", zap.String("file", path), zap.Error(err))
+		return
+	}
+	g.log.Info("certificate reloaded", zap.String("file", path))
+}

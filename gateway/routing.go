@@ -1,0 +1,201 @@
+package gateway
+
+import (
+	"bytes"
+	"hash/fnv"
+	"strconv"
+
+	"viaduct/rewrite"
+)
+
+// direct decides which way a browser's request goes. CANCEL and ACK go the way
+// of their INVITE, and carry its seal, as long as it is remembered.
+func (g *Gateway) direct(f *flow, w *work, hop *rewrite.ViaHop) (*leg, Reason) {
+	m := &w.msg
+	w.reqUp.OwnRoutes = g.ownRoutes(f, m)
+	if m.Is("CANCEL") || m.Is("ACK") {
+		hash := g.invites.hash(m.Text(hop.Value), m.Text(m.CallID), m.CSeq)
+		if sent, ok := g.invites.find(hash); ok {
+			w.up = sent.seal
+			return usable(sent.upstream.leg(sent.proto))
+		}
+	}
+	if m.Tagged() {
+		return usable(g.inDialog(w).main())
+	}
+	if !g.routesKnown(m, w.reqUp.OwnRoutes) {
+		return nil, ReasonForeignRoute
+	}
+	return usable(g.byPolicy(w.aor).main())
+}
+
+func usable(l *leg) (*leg, Reason) {
+	if l == nil {
+		return nil, ReasonUpstreamUnreachable
+	}
+	return l, 0
+}
+
+// inDialog returns the upstream that a request in a dialog names: by its top
+// Route, else by its Request-URI (RFC 3261 12.2.1.1), else the policy's.
+func (g *Gateway) inDialog(w *work) *upstream {
+	m := &w.msg
+	routes := m.Values(rewrite.Route)
+	for range w.reqUp.OwnRoutes {
+		routes.Next()
+	}
+	if top, ok := routes.Next(); ok {
+		if up := g.namedBy(m, top); up != nil {
+			return up
+		}
+	}
+	if uri, ok := rewrite.ParseURI(m.Text(m.URI)); ok {
+		if up := g.named(uri.Host, uri.Port); up != nil {
+			return up
+		}
+	}
+	return g.byPolicy(w.aor)
+}
+
+// byPolicy returns the upstream for an address-of-record. The hash is a
+// rendezvous: a further upstream takes its share and moves nobody else.
+func (g *Gateway) byPolicy(aor []byte) *upstream {
+	if g.cfg.Policy == PolicyFailover {
+		return g.upstreams[0]
+	}
+	best, score := g.upstreams[0], uint64(0)
+	for _, up := range g.upstreams {
+		if s := weight(aor, up.id); s >= score {
+			best, score = up, s
+		}
+	}
+	return best
+}
+
+// weight is FNV-1a over both, without the allocation of hash/fnv.
+func weight(aor []byte, id uint32) uint64 {
+	const offset, prime = 14695981039346656037, 1099511628211
+	h := uint64(offset)
+	for _, c := range aor {
+		h = (h ^ uint64(c)) * prime
+	}
+	for range 4 {
+		h = (h ^ uint64(id&0xff)) * prime
+		id >>= 8
+	}
+	h ^= h >> 32
+	return h * prime
+}
+
+// upstreamID names an upstream in seals, the same in every run.
+func upstreamID(text string) uint32 {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(text))
+	return h.Sum32()
+}
+
+// upstreamByID returns the upstream that a seal names, else the first: a peer
+// that is no upstream is answered in its name.
+func (g *Gateway) upstreamByID(id uint32) *upstream {
+	for _, up := range g.upstreams {
+		if up.id == id {
+			return up
+		}
+	}
+	return g.upstreams[0]
+}
+
+// named returns the upstream that a host and port mean, or nil.
+func (g *Gateway) named(host []byte, port uint16) *upstream {
+	for _, up := range g.upstreams {
+		if up.names(host, port) {
+			return up
+		}
+	}
+	for _, up := range g.upstreams {
+		if up.known(host) {
+			return up
+		}
+	}
+	return nil
+}
+
+func (g *Gateway) namedBy(m *rewrite.Message, route rewrite.Span) *upstream {
+	a, ok := m.ParseAddress(route)
+	if !ok {
+		return nil
+	}
+	uri, ok := rewrite.ParseURI(m.Text(a.URI))
+	if !ok {
+		return nil
+	}
+	return g.named(uri.Host, uri.Port)
+}
+
+// routesKnown reports whether every Route but the gateway's own is an upstream:
+// outside a dialog a browser may not send a request anywhere else.
+func (g *Gateway) routesKnown(m *rewrite.Message, own int) bool {
+	routes := m.Values(rewrite.Route)
+	for i := 0; ; i++ {
+		route, ok := routes.Next()
+		if !ok {
+			return true
+		}
+		if i >= own && g.namedBy(m, route) == nil {
+			return false
+		}
+	}
+}
+
+// ownRoutes returns 1 if the top Route is the gateway, as browsers preload it
+// (RFC 7118 appendix A), else 0. RFC 3261 16.4: "If the first value in the
+// Route header field indicates this proxy, the proxy MUST remove that value".
+func (g *Gateway) ownRoutes(f *flow, m *rewrite.Message) int {
+	routes := m.Values(rewrite.Route)
+	top, ok := routes.Next()
+	if !ok {
+		return 0
+	}
+	a, ok := m.ParseAddress(top)
+	if !ok {
+		return 0
+	}
+	uri, ok := rewrite.ParseURI(m.Text(a.URI))
+	if ok && (isHostPort(uri, f.host) || g.isAdvertised(uri)) {
+		return 1
+	}
+	return 0
+}
+
+func (g *Gateway) isAdvertised(uri rewrite.URI) bool {
+	for _, up := range g.upstreams {
+		for _, l := range up.route.Load().legs {
+			if l != nil && isHostPort(uri, l.host) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// isHostPort reports whether a URI's host and port are `host[:port]` as text.
+// The URI may leave the port out.
+func isHostPort(uri rewrite.URI, text []byte) bool {
+	rest, ok := cutFold(text, uri.Host)
+	if !ok || len(rest) > 0 && rest[0] != ':' {
+		return false
+	}
+	if uri.Port == 0 {
+		return true
+	}
+	var buf [8]byte
+	port := strconv.AppendUint(append(buf[:0], ':'), uint64(uri.Port), 10)
+	return bytes.Equal(rest, port)
+}
+
+func cutFold(text, prefix []byte) (rest []byte, ok bool) {
+	if len(text) < len(prefix) || !bytes.EqualFold(text[:len(prefix)], prefix) {
+		return nil, false
+	}
+	return text[len(prefix):], true
+}

@@ -1,0 +1,153 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"viaduct/rewrite"
+)
+
+// validate sets defaults and checks every field; an error begins with the flag
+// that sets the field.
+func (c *Config) validate() error {
+	c.setDefaults()
+	if err := c.validateBrowserSide(); err != nil {
+		return err
+	}
+	return c.validateSIPSide()
+}
+
+func (c *Config) setDefaults() {
+	setDefault(&c.Path, "/ws")
+	setDefault(&c.PingInterval, 25*time.Second)
+	setDefault(&c.MaxConnections, 10_000)
+	setDefault(&c.MaxMessage, rewrite.MaxLength)
+	setDefault(&c.Policy, PolicyFailover)
+	setDefault(&c.SIPListen, ":5070")
+	setDefault(&c.Log, zap.NewNop())
+	if len(c.Listen) == 0 {
+		c.Listen = []string{":8080"}
+	}
+}
+
+func setDefault[T comparable](v *T, to T) {
+	var unset T
+	if *v == unset {
+		*v = to
+	}
+}
+
+func (c *Config) validateBrowserSide() error {
+	for _, addr := range c.Listen {
+		if err := checkAddr(addr); err != nil {
+			return fmt.Errorf("--listen: %w", err)
+		}
+	}
+	for _, origin := range c.AllowOrigins {
+		if u, err := url.Parse(origin); origin != "*" && (err != nil || u.Scheme == "" || u.Host == "" || u.Path != "") {
+			return fmt.Errorf("--allow-origin: %q is neither * nor scheme://host[:port]", origin)
+		}
+	}
+	switch {
+	case !strings.HasPrefix(c.Path, "/"):
+		return fmt.Errorf("--path: %q does not begin with /", c.Path)
+	case c.PingInterval < time.Second:
+		return fmt.Errorf("--ping-interval: %v is less than 1s", c.PingInterval)
+	case c.MaxConnections < 1:
+		return fmt.Errorf("--max-connections: %d is less than 1", c.MaxConnections)
+	case c.MaxMessage < 1024 || c.MaxMessage > rewrite.MaxLength:
+		return fmt.Errorf("--max-message: %d is not within 1024 and %d", c.MaxMessage, rewrite.MaxLength)
+	}
+	return pair("tls-cert", c.TLSCert, "tls-key", c.TLSKey)
+}
+
+func (c *Config) validateSIPSide() error {
+	if err := c.validateUpstreams(); err != nil {
+		return err
+	}
+	if err := c.validateHeaders(); err != nil {
+		return err
+	}
+	if err := checkAddr(c.SIPListen); err != nil {
+		return fmt.Errorf("--sip-listen: %w", err)
+	}
+	if c.SIPTLSListen != "" {
+		if err := checkAddr(c.SIPTLSListen); err != nil {
+			return fmt.Errorf("--sip-tls-listen: %w", err)
+		}
+	}
+	switch {
+	case c.SIPTLSListen != "" && c.SIPTLSCert == "":
+		return errors.New("--sip-tls-listen: needs --sip-tls-cert and --sip-tls-key")
+	case c.SIPTLSListen == "" && c.SIPTLSCert != "":
+		return errors.New("--sip-tls-cert: needs --sip-tls-listen")
+	case strings.ContainsAny(c.Advertise, " ;<>@"):
+		return fmt.Errorf("--advertise: %q is not host[:port]", c.Advertise)
+	case strings.ContainsAny(c.AdvertiseTLS, " ;<>@"):
+		return fmt.Errorf("--advertise-tls: %q is not host[:port]", c.AdvertiseTLS)
+	case c.TCPAbove < 0 || c.TCPAbove > rewrite.MaxLength:
+		return fmt.Errorf("--tcp-above: %d is not within 0 and %d", c.TCPAbove, rewrite.MaxLength)
+	case c.UpstreamMaxMessage != 0 && (c.UpstreamMaxMessage < 1024 || c.UpstreamMaxMessage > 2*rewrite.MaxLength):
+		return fmt.Errorf("--upstream-max-message: %d is not within 1024 and %d", c.UpstreamMaxMessage, 2*rewrite.MaxLength)
+	}
+	return errors.Join(
+		pair("sip-tls-cert", c.SIPTLSCert, "sip-tls-key", c.SIPTLSKey),
+		pair("upstream-cert", c.UpstreamCert, "upstream-key", c.UpstreamKey),
+	)
+}
+
+func (c *Config) validateUpstreams() error {
+	if len(c.Upstreams) == 0 {
+		return errors.New("--upstream: at least one is needed, such as sip:10.0.0.5:5060")
+	}
+	seen := make(map[string]bool)
+	for _, u := range c.Upstreams {
+		if seen[u.String()] {
+			return fmt.Errorf("--upstream: %s stands twice", u)
+		}
+		seen[u.String()] = true
+	}
+	if c.Policy != PolicyFailover && c.Policy != PolicyHash {
+		return fmt.Errorf("--upstream-policy: %q is neither failover nor hash", c.Policy)
+	}
+	return nil
+}
+
+func (c *Config) validateHeaders() error {
+	for _, name := range c.StripHeaders {
+		if !rewrite.Strippable(name) {
+			return fmt.Errorf("--strip-header: %q is no header name, or one that a message needs", name)
+		}
+	}
+	if c.ClientIPHeader != "" && !rewrite.Strippable(c.ClientIPHeader) {
+		return fmt.Errorf("--client-ip-header: %q is no header name, or one with a meaning of its own", c.ClientIPHeader)
+	}
+	return nil
+}
+
+func checkAddr(addr string) error {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return fmt.Errorf("%q is not host:port", addr)
+	}
+	if _, err := net.LookupPort("tcp", port); err != nil {
+		return fmt.Errorf("%q has no valid port", addr)
+	}
+	return nil
+}
+
+func pair(a, aValue, b, bValue string) error {
+	switch {
+	case aValue != "" && bValue == "":
+		return fmt.Errorf("--%s: needs --%s too", a, b)
+	case aValue == "" && bValue != "":
+		return fmt.Errorf("--%s: needs --%s too", b, a)
+	}
+	return nil
+}
