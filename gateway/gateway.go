@@ -20,6 +20,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	stdlog "log"
 	"net"
 	"net/http"
 	"net/netip"
@@ -98,6 +99,7 @@ func (g *Gateway) Serve(ctx context.Context) error {
 		return err
 	}
 	g.resolveAll(ctx)
+	g.warnOneWay()
 
 	var running sync.WaitGroup
 	failed := make(chan error, len(listeners)+2)
@@ -176,7 +178,7 @@ func (g *Gateway) webConfig() transport.WSConfig {
 		MaxConnections: g.cfg.MaxConnections,
 		MaxMessage:     g.cfg.MaxMessage,
 		Other:          g.cfg.Other,
-		HTTPErrors:     zap.NewStdLog(g.log.WithOptions(zap.IncreaseLevel(zap.ErrorLevel))),
+		HTTPErrors:     debugLog(g.log),
 		Opened:         g.opened,
 		Message:        g.fromBrowser,
 		Oversized:      g.tooLargeFromBrowser,
@@ -187,6 +189,16 @@ func (g *Gateway) webConfig() transport.WSConfig {
 				zap.Strings("origin", r.Header.Values("Origin")), zap.String("admit_with", admitWith(r, why)))
 		},
 	}
+}
+
+// debugLog takes what net/http says of handshakes that never became one: port
+// scans and browsers that do not trust the certificate.
+func debugLog(log *zap.Logger) *stdlog.Logger {
+	std, err := zap.NewStdLogAt(log, zap.DebugLevel)
+	if err != nil {
+		panic(err) // only an unknown level fails
+	}
+	return std
 }
 
 // admitWith names the flag that would have let a handshake through.
@@ -253,6 +265,16 @@ func (g *Gateway) housekeep(ctx context.Context) {
 				turned = now
 			}
 			g.resolveAll(ctx)
+		}
+	}
+}
+
+// warnOneWay says so when a server that is spoken to by TLS cannot connect back.
+func (g *Gateway) warnOneWay() {
+	for _, up := range g.upstreams {
+		if up.Proto == transport.ProtoTLS && g.sipTLS == nil {
+			g.log.Warn("the upstream can reach browsers only over the connection that viaduct opens: set --sip-tls-listen",
+				zap.Stringer("upstream", up))
 		}
 	}
 }

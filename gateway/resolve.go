@@ -9,7 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"reflect"
+	"slices"
 	"sync"
 	"time"
 
@@ -45,8 +45,8 @@ func (g *Gateway) resolveAll(ctx context.Context) {
 	g.sources.Store(&sources)
 }
 
-// resolve looks an upstream up and makes its legs. The old route is kept where
-// nothing changed.
+// resolve looks an upstream up and makes its legs. DNS gives equal addresses in
+// any order: the upstream stays where it was as long as that is among them.
 func (g *Gateway) resolve(ctx context.Context, up *upstream) (*route, error) {
 	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
 	defer cancel()
@@ -57,24 +57,31 @@ func (g *Gateway) resolve(ctx context.Context, up *upstream) (*route, error) {
 	if len(found) == 0 {
 		return nil, errors.New("no address")
 	}
-	r := &route{}
+	r := &route{addrs: g.aliases(ctx, up)}
 	for _, at := range found {
 		r.addrs = append(r.addrs, at.Addr())
 	}
+	old, at := up.route.Load(), found[0]
+	if main := old.legs[up.Proto]; main != nil && slices.Contains(found, main.target.Addr) {
+		r.legs = old.legs
+		return r, nil
+	}
+	return r, g.makeLegs(up, r, at)
+}
+
+// aliases returns the addresses of an upstream's aliases. One that is only a
+// name in a Contact need not resolve.
+func (g *Gateway) aliases(ctx context.Context, up *upstream) (addrs []netip.Addr) {
 	for _, alias := range up.Aliases {
-		addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", alias)
+		found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", alias)
 		if err != nil {
-			return nil, fmt.Errorf("alias: %w", err)
+			g.log.Info("alias has no address", zap.Stringer("upstream", up), zap.String("alias", alias), zap.Error(err))
 		}
-		for _, addr := range addrs {
-			r.addrs = append(r.addrs, addr.Unmap())
+		for _, addr := range found {
+			addrs = append(addrs, addr.Unmap())
 		}
 	}
-	old := up.route.Load()
-	if main := old.legs[up.Proto]; main != nil && main.target.Addr == found[0] && reflect.DeepEqual(old.addrs, r.addrs) {
-		return old, nil
-	}
-	return r, g.makeLegs(up, r, found[0])
+	return addrs
 }
 
 func (g *Gateway) makeLegs(up *upstream, r *route, at netip.AddrPort) error {
