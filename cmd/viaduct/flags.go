@@ -28,12 +28,12 @@ type flags struct {
 	MaxMessage     int           `group:"Browser side" placeholder:"BYTES" default:"65535" help:"Largest SIP message from a browser; larger: 513 where it can be said, then close 1009."`
 
 	Upstream           []gateway.Upstream `group:"SIP side" placeholder:"URI" required:"" help:"The SIP server: sip:host[:port][;transport=udp|tcp|tls], or sips:. A name without port is resolved by SRV, then A/AAAA. ;alias=HOST: a further address the same server speaks from or names in its Contact."`
-	UpstreamPolicy     gateway.Policy     `group:"SIP side" placeholder:"POLICY" default:"failover" enum:"failover,hash" help:"For requests outside a dialog. failover: the first upstream in order that can be reached; hash: by hash of the address-of-record."`
+	UpstreamPolicy     gateway.Policy     `group:"SIP side" placeholder:"POLICY" default:"failover" enum:"failover,hash" help:"Which upstream gets a request outside a dialog. failover: the first that was named; hash: by hash of the address-of-record, so that a user always meets the same one."`
 	UpstreamCA         string             `group:"SIP side" placeholder:"FILE" help:"Authorities of a TLS upstream's certificate. Without this flag: the system's."`
 	UpstreamCert       string             `group:"SIP side" placeholder:"FILE" help:"With --upstream-key: the certificate shown to a TLS upstream."`
 	UpstreamKey        string             `group:"SIP side" placeholder:"FILE" help:"The key of --upstream-cert."`
 	UpstreamMaxMessage int                `group:"SIP side" placeholder:"BYTES" help:"Largest message to an upstream, after rewriting; larger: 513. Without this flag: 65507 on UDP, 20000 on TCP and TLS."`
-	SIPListen          string             `group:"SIP side" placeholder:"ADDR" default:":5070" help:"Where the PBX reaches the gateway, UDP and TCP."`
+	SIPListen          string             `group:"SIP side" placeholder:"ADDR" default:":5070" help:"Where the SIP server reaches viaduct, UDP and TCP."`
 	SIPTLSListen       string             `name:"sip-tls-listen" group:"SIP side" placeholder:"ADDR" help:"The same for TLS."`
 	SIPTLSCert         string             `name:"sip-tls-cert" group:"SIP side" placeholder:"FILE" help:"Certificate of --sip-tls-listen. Watched."`
 	SIPTLSKey          string             `name:"sip-tls-key" group:"SIP side" placeholder:"FILE" help:"The key of --sip-tls-cert. Watched."`
@@ -42,7 +42,7 @@ type flags struct {
 	AllowPeer          []netip.Prefix     `group:"SIP side" placeholder:"CIDR" help:"Further sources accepted on the SIP side, besides the upstreams' addresses."`
 	TCPAbove           int                `group:"SIP side" placeholder:"BYTES" default:"0" help:"On a UDP upstream, send larger requests by TCP; 0: never."`
 	StripHeader        []string           `group:"SIP side" placeholder:"NAME" help:"Further header never taken from a browser, besides the built-in ones."`
-	ClientIPHeader     string             `group:"SIP side" placeholder:"NAME" help:"Tell the PBX the browser's address in this header."`
+	ClientIPHeader     string             `group:"SIP side" placeholder:"NAME" help:"Tell the SIP server the browser's address in this header."`
 	TokenKeyFile       string             `group:"SIP side" placeholder:"FILE" help:"Keys of the tokens, a line each, base64 of 32 bytes; the first signs, later ones still verify. Watched; made if missing. Without this flag: token.key in $$STATE_DIRECTORY, else in the user's state directory."`
 
 	LogLevel  zapcore.Level `group:"Operation" placeholder:"LEVEL" default:"info" enum:"debug,info,warn,error" help:"Least severe that is logged: debug, info, warn or error."`

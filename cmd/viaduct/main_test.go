@@ -73,7 +73,7 @@ func TestBadInvocation(t *testing.T) {
 		{name: "header for the address that is no name", args: []string{"--upstream=sip:127.0.0.1", "--client-ip-header=X:"}, says: "--client-ip-header"},
 		{name: "short key", args: []string{"--upstream=sip:127.0.0.1", "--token-key-file=" + short}, says: "--token-key-file"},
 		{name: "key file that cannot be read", args: []string{"--upstream=sip:127.0.0.1", "--token-key-file=" + dir}, says: "--token-key-file"},
-		{name: "key file that cannot be made", args: []string{"--upstream=sip:127.0.0.1", "--token-key-file=" + filepath.Join(missing, "token.key")}, says: "--token-key-file"},
+		{name: "key file that cannot be made", args: []string{"--upstream=sip:127.0.0.1", "--token-key-file=" + filepath.Join(garbage, "token.key")}, says: "--token-key-file"},
 		{name: "log level", args: []string{"--upstream=sip:127.0.0.1", "--log-level=loud"}, says: "--log-level"},
 		{name: "log format", args: []string{"--upstream=sip:127.0.0.1", "--log-format=xml"}, says: "--log-format"},
 		{name: "bad variable", args: []string{"--upstream=sip:127.0.0.1"}, env: map[string]string{"VIADUCT_PING_INTERVAL": "often"}, says: "--ping-interval"},

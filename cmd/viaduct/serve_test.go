@@ -31,8 +31,8 @@ func TestServe(t *testing.T) {
 				t.Errorf("websocket: %q", url)
 			}
 			sip := listening["sip"].(string)
-			if advertised := listening["advertised"].([]any)[0]; advertised != "udp "+sip {
-				t.Errorf("advertised %q, want udp %s", advertised, sip)
+			if advertised := listening["advertised"].([]any)[0]; advertised != "UDP "+sip {
+				t.Errorf("advertised %q, want UDP %s", advertised, sip)
 			}
 			if _, there := listening["sip_tls"]; there {
 				t.Error("sip_tls without --sip-tls-listen")
