@@ -36,7 +36,7 @@ type Config struct {
 	// PingInterval is the time between WebSocket pings. Default 25 s.
 	PingInterval time.Duration
 	// MaxConnections bounds the WebSocket connections of all listeners together.
-	// Default: what the descriptor limit allows, at most 1,000,000.
+	// Default: 10,000.
 	MaxConnections int
 	// MaxMessage is the largest SIP message taken from a browser, in bytes.
 	// Default and most: 65,535.

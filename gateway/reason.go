@@ -1,8 +1,6 @@
 package gateway
 
 import (
-	"fmt"
-	"strings"
 	"sync/atomic"
 
 	"viaduct/rewrite"
@@ -36,8 +34,30 @@ const (
 	numReasons
 )
 
-// what describes each reason, for logs, metrics and the README.
+// reasons describes each; the name of a defect is its own.
 var reasons = [numReasons]struct{ name, text string }{
+	rewrite.NotSIP:           {text: "bytes that are no SIP message at all"},
+	rewrite.BadVersion:       {text: "a SIP version other than 2.0: 505"},
+	rewrite.BadStartLine:     {text: "a start line that can be read in more than one way: 400"},
+	rewrite.BareLineEnd:      {text: "a NUL, bare CR or bare LF before the body: 400"},
+	rewrite.BadHeaderLine:    {text: "a header line without a proper name: 400"},
+	rewrite.NoHeaderEnd:      {text: "no empty line after the headers: 400"},
+	rewrite.TooLong:          {text: "a message over 65,535 bytes: 513"},
+	rewrite.TooManyLines:     {text: "more than 256 header lines: 400"},
+	rewrite.TooManyVias:      {text: "more than 64 Vias: 400"},
+	rewrite.TooManyRoutes:    {text: "more than 32 Routes: 400"},
+	rewrite.TooManyContacts:  {text: "more than 8 Contacts in a request from a browser: 400"},
+	rewrite.DuplicateHeader:  {text: "two of a header that may stand once (Content-Length, CSeq, Call-ID, From, To, Max-Forwards): 400"},
+	rewrite.MissingHeader:    {text: "no Call-ID, From, To or CSeq: 400 where it can be said"},
+	rewrite.MissingVia:       {text: "no Via, so that no answer could be sent"},
+	rewrite.BadVia:           {text: "a Via that cannot be read: 400"},
+	rewrite.BadCSeq:          {text: "a CSeq that is no number below 2^31 and the method of the request: 400"},
+	rewrite.BadMaxForwards:   {text: "a Max-Forwards that is no number from 0 to 255: 400"},
+	rewrite.BadAddress:       {text: "a Contact or Route that cannot be read: 400"},
+	rewrite.BadContentLength: {text: "a Content-Length that is no number: 400"},
+	rewrite.BodyTooShort:     {text: "a body shorter than its Content-Length: 400"},
+	rewrite.BodyTooLong:      {text: "a body longer than its Content-Length, such as a second message in one frame: 400"},
+
 	ReasonMaxForwards:         {"max_forwards", "a browser's request has no hop left: 483"},
 	ReasonProxyRequire:        {"proxy_require", "a browser's request wants an extension of the proxy: 420"},
 	ReasonForeignRoute:        {"foreign_route", "a browser's request outside a dialog names a Route that is no upstream: 403"},
@@ -65,14 +85,8 @@ func (r Reason) String() string {
 	return reasons[r].name
 }
 
-// Text describes the reason in one sentence.
-func (r Reason) Text() string {
-	if int(r) < rewrite.NumDefects {
-		status, phrase := rewrite.Defect(r).Answer()
-		return fmt.Sprintf("the message itself: %s; %d to a request that can be answered", strings.ToLower(phrase), status)
-	}
-	return reasons[r].text
-}
+// Text describes the reason, and the answer that the sender of a request gets.
+func (r Reason) Text() string { return reasons[r].text }
 
 // Reasons lists every reason, for the documentation and for counters that show
 // from the start at zero.

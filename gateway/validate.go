@@ -87,9 +87,9 @@ func (c *Config) validateSIPSide() error {
 		return errors.New("--sip-tls-listen: needs --sip-tls-cert and --sip-tls-key")
 	case c.SIPTLSListen == "" && c.SIPTLSCert != "":
 		return errors.New("--sip-tls-cert: needs --sip-tls-listen")
-	case strings.ContainsAny(c.Advertise, " ;<>@"):
+	case !advertisable(c.Advertise):
 		return fmt.Errorf("--advertise: %q is not host[:port]", c.Advertise)
-	case strings.ContainsAny(c.AdvertiseTLS, " ;<>@"):
+	case !advertisable(c.AdvertiseTLS):
 		return fmt.Errorf("--advertise-tls: %q is not host[:port]", c.AdvertiseTLS)
 	case c.TCPAbove < 0 || c.TCPAbove > rewrite.MaxLength:
 		return fmt.Errorf("--tcp-above: %d is not within 0 and %d", c.TCPAbove, rewrite.MaxLength)
@@ -129,6 +129,12 @@ func (c *Config) validateHeaders() error {
 		return fmt.Errorf("--client-ip-header: %q is no header name, or one with a meaning of its own", c.ClientIPHeader)
 	}
 	return nil
+}
+
+// advertisable reports whether text can stand as the host and port of a URI.
+func advertisable(text string) bool {
+	uri, ok := rewrite.ParseURI([]byte("sip:" + text))
+	return text == "" || ok && len(uri.User)+len(uri.Params) == 0 && !strings.ContainsAny(text, " \t?,<>\"")
 }
 
 func checkAddr(addr string) error {
