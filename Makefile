@@ -10,6 +10,9 @@ GOVULNCHECK = $(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0
 # The real peers share two cores with Chromium, so packages take turns.
 GOTEST      = $(GO) test -race -shuffle=on -p=1
 
+# The race detector empties pools at random, so allocations are counted without it.
+ALLOCTEST   = $(GO) test -run=Alloc -count=1 ./rewrite ./transport ./gateway
+
 .PHONY: build test test-full setup lint fmt fuzz bench vuln
 
 build: ## the viaduct binary, in this directory
@@ -17,11 +20,13 @@ build: ## the viaduct binary, in this directory
 
 test: setup lint ## everything once: lint, tests against real peers, a little fuzzing
 	$(GOTEST) -timeout=20m ./...
+	$(ALLOCTEST)
 	$(MAKE) fuzz
 
 test-full: setup lint ## every scenario with every client on every leg; prints the matrix
 	VIADUCT_E2E_FULL=1 $(GOTEST) -timeout=90m -v ./cmd/viaduct/e2e
 	$(GOTEST) -timeout=20m $$($(GO) list ./... | grep -v /e2e$$)
+	$(ALLOCTEST)
 
 setup: ## Debian and npm packages that the tests need
 	.ci/setup

@@ -30,7 +30,7 @@ func (g *Gateway) fromBrowser(conn *transport.WSConn, msg []byte) {
 func (g *Gateway) tooLargeFromBrowser(conn *transport.WSConn, head []byte) {
 	w := g.works.get()
 	defer g.works.put(w)
-	w.msg.Scan(head)
+	_ = w.msg.Scan(head) // cut short as it is, its headers may be whole
 	g.refuse(conn.Tag.(*flow), w, ReasonTooLarge)
 }
 
