@@ -6,8 +6,12 @@ import (
 	"testing"
 )
 
-// authority signs every certificate of the run.
-var authority *Authority
+// What all tests of a run share.
+var (
+	authority     *Authority // signs every certificate
+	browser       *Browser
+	viaductBinary string
+)
 
 func TestMain(m *testing.M) {
 	os.Exit(run(m))
@@ -24,6 +28,16 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	if viaductBinary, err = buildViaduct(dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	if browser, err = launchBrowser(authority.SPKIHash()); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer browser.Close()
+	defer func() { results.print(os.Stdout) }()
 	return m.Run()
 }
 

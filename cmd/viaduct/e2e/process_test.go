@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -85,8 +86,8 @@ func startProcess(t testing.TB, name string, cmd *exec.Cmd) *Process {
 		t.Fatalf("%s: %v", name, err)
 	}
 	cmd.Stdout, cmd.Stderr = writer, writer
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if err := forkOnLastingThread(cmd); err != nil {
 		t.Fatalf("%s: %v", name, err)
 	}
 	_ = writer.Close()
@@ -101,6 +102,28 @@ func startProcess(t testing.TB, name string, cmd *exec.Cmd) *Process {
 		}
 	})
 	return p
+}
+
+// lastingThread runs functions on one thread that lives as long as the test
+// binary.
+var lastingThread = sync.OnceValue(func() chan<- func() {
+	work := make(chan func())
+	go func() {
+		runtime.LockOSThread()
+		for f := range work {
+			f()
+		}
+	}()
+	return work
+})
+
+// forkOnLastingThread starts cmd such that its Pdeathsig comes when the test
+// binary dies (by a timeout, say) and not before: Linux sends it when the
+// thread that forked ends.
+func forkOnLastingThread(cmd *exec.Cmd) error {
+	started := make(chan error)
+	lastingThread() <- func() { started <- cmd.Start() }
+	return <-started
 }
 
 // collect reads the output to its end, which the exit of the whole group brings.

@@ -1,0 +1,130 @@
+package e2e
+
+import (
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// webSocketTraces is what must not be seen on the PBX side in what messages
+// are routed by.
+var webSocketTraces = regexp.MustCompile(`(?i)\.invalid|transport=wss?|SIP\s*/\s*2\.0\s*/\s*WSS?\b`)
+
+// invalidHost finds the hosts that browsers make up for themselves.
+var invalidHost = regexp.MustCompile(`[A-Za-z0-9]+\.invalid`)
+
+// checkPBXSide judges all that viaduct and the PBX said to each other.
+func checkPBXSide(t testing.TB, pbx *Kamailio, via *Viaduct) {
+	for _, m := range pbx.Messages.All() {
+		if _, err := parseIndependently(m.Raw); err != nil {
+			t.Errorf("gosip does not take this message: %v\n%s\n%s", err, m, m.Raw)
+		}
+		if peer := m.peer(); peer != via.SIP && peer != via.SIPTLS {
+			continue // between the PBX and sipp
+		}
+		routing := append([]string{m.RequestURI()}, m.Headers("Via")...)
+		for _, name := range []string{"Contact", "Route", "Record-Route", "Path"} {
+			routing = append(routing, m.Headers(name)...)
+		}
+		for _, value := range routing {
+			if trace := webSocketTraces.FindString(value); trace != "" {
+				t.Errorf("%q shows on the PBX side in %q\n%s\n%s", trace, value, m, m.Raw)
+			}
+		}
+	}
+}
+
+// peer is the side of m that is not the PBX.
+func (m PBXMessage) peer() netip.AddrPort {
+	if m.Sent {
+		return m.To
+	}
+	return m.From
+}
+
+// checkBrowserSide judges all that one page was sent.
+func checkBrowserSide(t testing.TB, page *Page) {
+	seen := pageIdentity{vias: map[string]string{}}
+	for _, frame := range page.Frames.All() {
+		if strings.TrimSpace(frame.Raw) == "" {
+			continue // a CRLF keep-alive
+		}
+		if frame.Sent {
+			seen.learn(frame.Message)
+			continue
+		}
+		if _, err := parseIndependently(frame.Raw); err != nil {
+			t.Errorf("gosip does not take this frame: %v\n%s", err, frame.Raw)
+		}
+		for _, complaint := range seen.judge(frame.Message) {
+			t.Errorf("%s: %s\n%s", page.name, complaint, frame.Raw)
+		}
+	}
+}
+
+// pageIdentity is what a page has told about itself: it must get that back,
+// and nothing like it of anybody else.
+type pageIdentity struct {
+	vias     map[string]string // by transaction
+	contacts []string          // every Contact URI it has sent
+	bindings []string          // those of its REGISTERs
+	hosts    []string          // the .invalid hosts it has sent
+}
+
+func transactionOf(m Message) string { return m.Header("Call-ID") + "\n" + m.Header("CSeq") }
+
+func (p *pageIdentity) learn(m Message) {
+	if m.IsRequest() {
+		p.vias[transactionOf(m)] = m.Header("Via")
+	}
+	for _, contact := range m.Values("Contact") {
+		if uri := uriOf(contact); uri != "*" {
+			p.contacts = append(p.contacts, uri)
+			if m.Request("REGISTER") {
+				p.bindings = append(p.bindings, uri)
+			}
+		}
+	}
+	p.hosts = append(p.hosts, invalidHost.FindAllString(m.Raw, -1)...)
+}
+
+// judge returns what is wrong with a message that the page received.
+func (p *pageIdentity) judge(m Message) []string {
+	var complaints []string
+	if m.IsRequest() {
+		if !slices.Contains(p.contacts, m.RequestURI()) {
+			complaints = append(complaints, "the R-URI is no Contact that this page has sent")
+		}
+		if !strings.HasPrefix(m.Header("Via"), "SIP/2.0/WS") {
+			complaints = append(complaints, "the top Via is not viaduct's")
+		}
+	} else if vias := m.Headers("Via"); len(vias) != 1 || vias[0] != p.vias[transactionOf(m)] {
+		complaints = append(complaints, "the response has another Via than the request had: "+p.vias[transactionOf(m)])
+	}
+	if m.Response(200, "REGISTER") {
+		complaints = append(complaints, p.judgeBindings(m)...)
+	}
+	for _, host := range invalidHost.FindAllString(m.Raw, -1) {
+		if host != "anonymous.invalid" && !slices.Contains(p.hosts, host) {
+			complaints = append(complaints, "another client's host shows: "+host)
+		}
+	}
+	return complaints
+}
+
+// judgeBindings wants the page's own bindings back as it registered them.
+func (p *pageIdentity) judgeBindings(m Message) []string {
+	var complaints []string
+	for _, contact := range m.Values("Contact") {
+		uri := uriOf(contact)
+		if strings.Contains(uri, ".invalid") && !slices.Contains(p.bindings, uri) {
+			complaints = append(complaints, "a binding that this page never made: "+contact)
+		}
+		if slices.Contains(p.bindings, uri) && !strings.Contains(contact, ";expires=") {
+			complaints = append(complaints, "a binding without expires: "+contact)
+		}
+	}
+	return complaints
+}

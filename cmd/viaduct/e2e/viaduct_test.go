@@ -1,0 +1,149 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// buildViaduct builds the command with the race detector and returns its path.
+func buildViaduct(dir string) (string, error) {
+	binary := filepath.Join(dir, "viaduct")
+	build := exec.Command("go", "build", "-race", "-o", binary, "..")
+	build.Stderr = os.Stderr
+	if err := build.Run(); err != nil {
+		return "", fmt.Errorf("building viaduct: %w", err)
+	}
+	return binary, nil
+}
+
+// A LogLine is one entry of viaduct's log.
+type LogLine struct {
+	Level   string         `json:"level"`
+	Message string         `json:"msg"`
+	Fields  map[string]any // every field, level and msg too
+}
+
+// Viaduct is the built command as a process. It can be killed and started
+// again at the same addresses with the same keys.
+type Viaduct struct {
+	WebSocket string         // URL for browsers
+	SIP       netip.AddrPort // where the PBX reaches it by UDP and TCP
+	SIPTLS    netip.AddrPort // the same for TLS; zero without
+
+	host    Host
+	flags   []string
+	process *Process
+}
+
+// startViaduct starts viaduct on host for that leg to the PBX, and returns when
+// it serves and the PBX has answered it. Its listeners' addresses, its key file
+// and the pages' origin are set; flags are added to that.
+func startViaduct(t testing.TB, host Host, leg Leg, pbx *Kamailio, flags ...string) *Viaduct {
+	t.Helper()
+	v := &Viaduct{host: host}
+	v.flags = append(leg.flags(t, host, pbx),
+		"--token-key-file="+filepath.Join(t.TempDir(), "token.key"),
+		"--allow-origin="+browser.Origin(),
+		"--log-format=json", "--log-level=debug")
+	v.flags = append(v.flags, flags...)
+	v.start(t, netip.AddrPortFrom(host.IP, 0).String(), netip.AddrPortFrom(host.IP, 0).String(), netip.AddrPortFrom(host.IP, 0).String())
+	return v
+}
+
+func (v *Viaduct) start(t testing.TB, listen, sip, sipTLS string) {
+	t.Helper()
+	args := append([]string{"--listen=" + listen, "--sip-listen=" + sip}, v.flags...)
+	if v.servesTLS() {
+		args = append(args, "--sip-tls-listen="+sipTLS)
+	}
+	v.process = startProcess(t, "viaduct", v.host.command(viaductBinary, args...))
+	t.Cleanup(func() { v.checkOutput(t, v.process) })
+	v.learnAddresses(t, v.WaitLog(t, "listening"))
+	v.WaitLog(t, "upstream answered")
+}
+
+func (v *Viaduct) servesTLS() bool {
+	for _, flag := range v.flags {
+		if strings.HasPrefix(flag, "--sip-tls-cert=") {
+			return true
+		}
+	}
+	return false
+}
+
+func (v *Viaduct) learnAddresses(t testing.TB, listening LogLine) {
+	t.Helper()
+	urls, _ := listening.Fields["websocket"].([]any)
+	if len(urls) != 1 {
+		t.Fatalf("viaduct listens at %v, want one WebSocket URL", listening.Fields)
+	}
+	v.WebSocket, _ = urls[0].(string)
+	v.SIP = addrField(t, listening, "sip")
+	if v.servesTLS() {
+		v.SIPTLS = addrField(t, listening, "sip_tls")
+	}
+}
+
+func addrField(t testing.TB, line LogLine, field string) netip.AddrPort {
+	t.Helper()
+	text, _ := line.Fields[field].(string)
+	addr, err := netip.ParseAddrPort(text)
+	if err != nil {
+		t.Fatalf("viaduct's log: %s of %q: %v", field, line.Message, err)
+	}
+	return addr
+}
+
+// Kill ends viaduct by SIGKILL: it gets no chance to say goodbye to anybody.
+func (v *Viaduct) Kill(t testing.TB) {
+	t.Helper()
+	v.process.Signal(syscall.SIGKILL)
+	<-v.process.exited
+}
+
+// Restart starts viaduct again after Kill, at the same addresses and with the
+// same keys.
+func (v *Viaduct) Restart(t testing.TB) {
+	t.Helper()
+	_, address, _ := strings.Cut(v.WebSocket, "://")
+	address, _, _ = strings.Cut(address, "/")
+	v.start(t, address, v.SIP.String(), v.SIPTLS.String())
+}
+
+// WaitLog waits for a log entry with that message of the running process.
+func (v *Viaduct) WaitLog(t testing.TB, message string) LogLine {
+	t.Helper()
+	var found LogLine
+	v.process.Output.WaitFor(t, fmt.Sprintf("viaduct to log %q", message), func(line string) bool {
+		entry, ok := parseLog(line)
+		found = entry
+		return ok && entry.Message == message
+	})
+	return found
+}
+
+func parseLog(line string) (LogLine, bool) {
+	var entry LogLine
+	if json.Unmarshal([]byte(line), &entry) != nil || json.Unmarshal([]byte(line), &entry.Fields) != nil {
+		return LogLine{}, false
+	}
+	return entry, true
+}
+
+// checkOutput fails the test for what the Go runtime said in viaduct's stead.
+func (v *Viaduct) checkOutput(t testing.TB, process *Process) {
+	for _, line := range process.Output.All() {
+		for _, trouble := range []string{"DATA RACE", "panic:", "fatal error:"} {
+			if strings.Contains(line, trouble) {
+				t.Errorf("viaduct: %s", line)
+			}
+		}
+	}
+}
