@@ -7,11 +7,10 @@ import (
 
 // The caps of one message. Past them a request is answered 400.
 const (
-	MaxLength   = 65535 // bytes, so that a Span fits in four bytes
-	maxLines    = 256
-	maxVias     = 64
-	maxRoutes   = 32
-	maxContacts = 8
+	MaxLength = 65535 // bytes, so that a Span fits in four bytes
+	maxLines  = 256
+	maxVias   = 64
+	maxRoutes = 32
 )
 
 // Span is a half-open range of Message.Raw.
@@ -95,101 +94,6 @@ func (m *Message) reset(raw []byte) {
 	for i := range m.first {
 		m.first[i] = -1
 	}
-}
-
-const version = "SIP/2.0"
-
-// scanStart reads the start line. It returns NotSIP where no answer can make
-// sense, and a milder defect where the line's kind is clear.
-func (m *Message) scanStart() Defect {
-	lf := bytes.IndexByte(m.Raw, '\n')
-	if lf < 1 {
-		return NotSIP
-	}
-	m.head = uint16(lf + 1)
-	text, defect := m.Raw[:lf], Sound
-	if text[lf-1] == '\r' {
-		text = text[:lf-1]
-	} else {
-		defect = BareLineEnd
-	}
-	if bytes.IndexByte(text, '\r') >= 0 || bytes.IndexByte(text, 0) >= 0 {
-		defect = BareLineEnd
-	}
-	if len(text) >= 4 && equalFold(text[:4], "SIP/") {
-		keep(&defect, m.scanStatusLine(text))
-	} else {
-		keep(&defect, m.scanRequestLine(text))
-	}
-	return defect
-}
-
-// scanStatusLine reads `SIP/2.0 SP 3DIGIT SP Reason-Phrase`.
-func (m *Message) scanStatusLine(text []byte) Defect {
-	const phrase = len(version) + len(" 200 ")
-	if len(text) < phrase-1 {
-		return NotSIP
-	}
-	if !equalFold(text[:len(version)], version) {
-		return BadVersion
-	}
-	if text[len(version)] != ' ' || (len(text) >= phrase && text[phrase-1] != ' ') {
-		return BadStartLine
-	}
-	if len(text) > phrase && (text[phrase] == ' ' || text[phrase] == '\t') {
-		return BadStartLine
-	}
-	for _, c := range text[len(version)+1 : phrase-1] {
-		if c < '0' || c > '9' {
-			return BadStartLine
-		}
-		m.Status = m.Status*10 + int(c-'0')
-	}
-	if m.Status < 100 || m.Status > 699 {
-		return BadStartLine
-	}
-	return Sound
-}
-
-// scanRequestLine reads `Method SP Request-URI SP SIP/2.0`. RFC 3261 7.1: "no
-// LWS is allowed in any of the elements."
-func (m *Message) scanRequestLine(text []byte) Defect {
-	sp := bytes.IndexByte(text, ' ')
-	last := bytes.LastIndexByte(text, ' ')
-	if tab := bytes.IndexByte(text, '\t'); sp < 0 || tab >= 0 && tab < sp {
-		sp, last = tab, bytes.LastIndexByte(text, '\t')
-	}
-	if sp < 1 || !isToken(text[:sp]) || !bytes.Contains(text, []byte(" SIP/")) && !bytes.Contains(text, []byte(" sip/")) && !bytes.Contains(text, []byte("\tSIP/")) {
-		return NotSIP
-	}
-	m.Request = true
-	m.Method = Span{0, uint16(sp)}
-	if sp == last {
-		return BadStartLine
-	}
-	m.URI = Span{uint16(sp + 1), uint16(last)}
-	if !plausibleURI(m.Text(m.URI)) {
-		return BadStartLine
-	}
-	if v := text[last+1:]; !equalFold(v, version) {
-		if len(v) > 4 && equalFold(v[:4], "SIP/") {
-			return BadVersion
-		}
-		return BadStartLine
-	}
-	return Sound
-}
-
-// plausibleURI rejects what cannot stand in a Request-URI at all; whether the
-// scheme or the host means something is for the SIP server to say.
-func plausibleURI(uri []byte) bool {
-	for _, c := range uri {
-		if c <= ' ' || c == '<' || c == '>' || c == '"' || c == 0x7f {
-			return false
-		}
-	}
-	colon := bytes.IndexByte(uri, ':')
-	return colon > 0 && colon < len(uri)-1
 }
 
 // scanLines splits the header section into lines and knows their names.
