@@ -1,17 +1,18 @@
 package gateway
 
 import (
-	"bytes"
 	"context"
-	"fmt"
 	"net"
-	"net/netip"
-	"strings"
+	"net/http"
+	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/gobwas/ws"
-	"github.com/gobwas/ws/wsutil"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 )
 
 // patience is how long a test waits for what must come.
@@ -22,8 +23,11 @@ const patience = 5 * time.Second
 type lab struct {
 	t     *testing.T
 	gw    *Gateway
+	cfg   Config
 	bound Bound
 	pbx   *pbx
+	log   *journal
+	stop  func() // the gateway, once
 }
 
 // newLab starts a gateway whose upstream is a UDP socket that the test reads
@@ -32,180 +36,176 @@ func newLab(t *testing.T, options ...func(*Config)) *lab {
 	t.Helper()
 	l := &lab{t: t, pbx: newPBX(t)}
 	cfg := Config{Listen: []string{"127.0.0.1:0"}, SIPListen: "127.0.0.1:0"}
-	cfg.Upstreams = []Upstream{mustUpstream(t, "sip:"+l.pbx.addr())}
+	cfg.Upstreams = upstreams(t, "sip:"+l.pbx.addr())
+	cfg.Log, l.log = newJournal(t, zap.InfoLevel)
 	for _, option := range options {
 		option(&cfg)
 	}
 	l.start(cfg)
+	l.pbx.gw = l.bound.SIP
 	return l
 }
 
 // start runs a gateway until the test ends, or stop is called.
-func (l *lab) start(cfg Config) (stop func()) {
+func (l *lab) start(cfg Config) {
 	l.t.Helper()
 	ready := make(chan Bound, 1)
 	cfg.Ready = func(b Bound) { ready <- b }
-	var err error
-	if l.gw, err = New(cfg); err != nil {
+	gw, err := New(cfg)
+	if err != nil {
 		l.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
-	go func() { served <- l.gw.Serve(ctx) }()
-	stopped := false
-	stop = func() {
-		if stopped {
-			return
-		}
-		stopped = true
+	go func() { served <- gw.Serve(ctx) }()
+	l.gw, l.cfg = gw, cfg
+	l.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-served; err != nil {
 			l.t.Errorf("Serve: %v", err)
 		}
-	}
-	l.t.Cleanup(stop)
+	})
+	l.t.Cleanup(l.stop)
 	select {
 	case l.bound = <-ready:
 	case err := <-served:
 		l.t.Fatalf("Serve: %v", err)
 	}
-	return stop
 }
 
-func mustUpstream(t *testing.T, text string) Upstream {
+// restart stops the gateway and starts another at the same SIP address.
+func (l *lab) restart() {
+	l.t.Helper()
+	l.stop()
+	cfg := l.cfg
+	cfg.SIPListen = l.bound.SIP.String()
+	l.start(cfg)
+}
+
+// withKeyFile gives the gateway a key file that it has to make.
+func withKeyFile(t *testing.T) func(*Config) {
+	file := filepath.Join(t.TempDir(), "token.key")
+	return func(c *Config) { c.TokenKeyFile = file }
+}
+
+func upstreams(t *testing.T, texts ...string) (all []Upstream) {
 	t.Helper()
-	u, err := ParseUpstream(text)
-	if err != nil {
-		t.Fatal(err)
+	for _, text := range texts {
+		u, err := ParseUpstream(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, u)
 	}
-	return u
+	return all
 }
 
-// pbx is a UDP socket that plays the SIP server.
-type pbx struct {
-	t    *testing.T
-	conn *net.UDPConn
-	gw   netip.AddrPort // where the last datagram came from
-}
-
-func newPBX(t *testing.T) *pbx {
-	t.Helper()
-	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close() })
-	return &pbx{t: t, conn: conn}
-}
-
-func (p *pbx) addr() string { return p.conn.LocalAddr().String() }
-
-// read returns the next datagram.
-func (p *pbx) read() sip {
-	p.t.Helper()
-	buf := make([]byte, 65536)
-	_ = p.conn.SetReadDeadline(time.Now().Add(patience))
-	n, from, err := p.conn.ReadFromUDPAddrPort(buf)
-	if err != nil {
-		p.t.Fatalf("PBX reads: %v", err)
-	}
-	p.gw = from
-	return sip(buf[:n])
-}
-
-func (p *pbx) send(msg string) {
-	p.t.Helper()
-	if _, err := p.conn.WriteToUDPAddrPort([]byte(msg), p.gw); err != nil {
-		p.t.Fatal(err)
-	}
-}
-
-// browser is a WebSocket client that speaks raw SIP.
-type browser struct {
-	t    *testing.T
-	conn net.Conn
-	rw   interface {
-		Read([]byte) (int, error)
-		Write([]byte) (int, error)
-	}
-}
-
+// browser connects a new browser.
 func (l *lab) browser() *browser {
 	l.t.Helper()
-	dialer := ws.Dialer{Protocols: []string{"sip"}}
-	conn, _, _, err := dialer.Dial(context.Background(), l.bound.WebSocket[0])
+	dialer := ws.Dialer{Protocols: []string{"sip"}, Timeout: patience}
+	conn, early, _, err := dialer.Dial(context.Background(), l.bound.WebSocket[0])
 	if err != nil {
 		l.t.Fatal(err)
+	}
+	if early != nil {
+		l.t.Fatal("the gateway speaks first")
 	}
 	l.t.Cleanup(func() { _ = conn.Close() })
 	return &browser{t: l.t, conn: conn}
 }
 
-func (b *browser) send(msg string) {
-	b.t.Helper()
-	if err := wsutil.WriteClientText(b.conn, []byte(msg)); err != nil {
-		b.t.Fatal(err)
-	}
+// hangUp closes a browser's connection and waits until the gateway knows.
+func (l *lab) hangUp(b *browser) {
+	l.t.Helper()
+	gone := l.log.count("browser gone")
+	_ = b.conn.Close()
+	l.log.await("browser gone", gone+1)
 }
 
-func (b *browser) read() sip {
-	b.t.Helper()
-	_ = b.conn.SetReadDeadline(time.Now().Add(patience))
-	msg, err := wsutil.ReadServerText(b.conn)
+// handshake makes a WebSocket handshake with its header fields changed, and
+// returns the answer.
+func (l *lab) handshake(header http.Header) *http.Response {
+	l.t.Helper()
+	conn, err := net.Dial("tcp", l.webAddr())
 	if err != nil {
-		b.t.Fatalf("browser reads: %v", err)
+		l.t.Fatal(err)
 	}
-	return sip(msg)
+	l.t.Cleanup(func() { _ = conn.Close() })
+	req, err := http.NewRequest(http.MethodGet, "http://"+l.webAddr()+"/ws", http.NoBody)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	req.Header = http.Header{
+		"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Version": {"13"},
+		"Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="}, "Sec-Websocket-Protocol": {"sip"},
+	}
+	for name, values := range header {
+		req.Header[name] = values
+	}
+	client := http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return conn, nil }}
+	res, err := client.RoundTrip(req)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	return res
 }
 
-// sip is a message as a test looks at it.
-type sip string
+func (l *lab) webAddr() string { return between(l.bound.WebSocket[0], "://", "/") }
 
-func (m sip) start() string {
-	line, _, _ := strings.Cut(string(m), "\r\n")
-	return line
+// dropped is what every counter of drops says.
+func (l *lab) dropped() (counts [numReasons]uint64) {
+	for r := range counts {
+		counts[r] = l.gw.Dropped(Reason(r))
+	}
+	return counts
 }
 
-// all returns the values of a header, a line each, in order.
-func (m sip) all(name string) (values []string) {
-	head, _, _ := strings.Cut(string(m), "\r\n\r\n")
-	for _, line := range strings.Split(head, "\r\n")[1:] {
-		if n, v, ok := strings.Cut(line, ":"); ok && strings.EqualFold(strings.TrimSpace(n), name) {
-			values = append(values, strings.TrimSpace(v))
+// expectDropped checks that since before just one message more was dropped, and
+// for that reason; none for reason 0.
+func (l *lab) expectDropped(before [numReasons]uint64, want Reason) {
+	l.t.Helper()
+	if want != 0 {
+		before[want]++
+	}
+	for r, n := range l.dropped() {
+		if n != before[r] {
+			l.t.Errorf("%s counts %d, want %d", Reason(r), n, before[r])
 		}
 	}
-	return values
 }
 
-func (m sip) get(name string) string {
-	if v := m.all(name); len(v) > 0 {
-		return v[0]
-	}
-	return ""
+// journal is a log that a test can wait on.
+type journal struct {
+	*observer.ObservedLogs
+	t       *testing.T
+	written chan struct{}
 }
 
-// reply makes a response as a PBX does: it repeats what must be repeated.
-func (m sip) reply(status string, more ...string) string {
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "SIP/2.0 %s\r\n", status)
-	for _, name := range []string{"Via", "From", "To", "Call-ID", "CSeq"} {
-		for _, v := range m.all(name) {
-			if name == "To" && !strings.Contains(v, ";tag=") && !strings.HasPrefix(status, "100") {
-				v += ";tag=pbx"
-			}
-			fmt.Fprintf(&b, "%s: %s\r\n", name, v)
+func newJournal(t *testing.T, level zapcore.Level) (*zap.Logger, *journal) {
+	core, logs := observer.New(level)
+	j := &journal{logs, t, make(chan struct{}, 1)}
+	return zap.New(core, zap.Hooks(func(zapcore.Entry) error {
+		select {
+		case j.written <- struct{}{}:
+		default:
+		}
+		return nil
+	})), j
+}
+
+func (j *journal) count(message string) int { return j.FilterMessage(message).Len() }
+
+// await waits until a message stands in the log that many times.
+func (j *journal) await(message string, times int) {
+	j.t.Helper()
+	deadline := time.After(patience)
+	for j.count(message) < times {
+		select {
+		case <-j.written:
+		case <-deadline:
+			j.t.Fatalf("the log does not say %q %d times: %v", message, times, j.All())
 		}
 	}
-	for _, line := range more {
-		b.WriteString(line + "\r\n")
-	}
-	b.WriteString("Content-Length: 0\r\n\r\n")
-	return b.String()
-}
-
-// between returns the part of s between two texts.
-func between(s, from, to string) string {
-	_, s, _ = strings.Cut(s, from)
-	s, _, _ = strings.Cut(s, to)
-	return s
 }

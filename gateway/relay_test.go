@@ -6,52 +6,11 @@ import (
 	"testing"
 )
 
-// phone is a browser's SIP stack as far as these tests need one: it writes
-// what JsSIP 3.13 writes.
-type phone struct {
-	*browser
-	user, viaHost, contactUser string
-}
-
-func (l *lab) phone(user string) *phone {
-	return &phone{browser: l.browser(), user: user, viaHost: user + "0123456.invalid", contactUser: "c0" + user}
-}
-
-func (p *phone) via(branch string) string {
-	return fmt.Sprintf("SIP/2.0/WSS %s;branch=z9hG4bK%s", p.viaHost, branch)
-}
-
-func (p *phone) contact() string {
-	return fmt.Sprintf("sip:%s@%s;transport=ws", p.contactUser, p.viaHost)
-}
-
-func (p *phone) register(cseq int, more string) string {
-	return fmt.Sprintf("REGISTER sip:pbx.example SIP/2.0\r\nVia: %s\r\nMax-Forwards: 69\r\n"+
-		"To: <sip:%[2]s@pbx.example>\r\nFrom: \"A; <b>, c\" <sip:%[2]s@pbx.example>;tag=f1\r\nCall-ID: reg-%[2]s\r\nCSeq: %d REGISTER\r\n"+
-		"%sContact: <%s>;+sip.ice;reg-id=1;+sip.instance=\"<urn:uuid:%[2]s>\";expires=600\r\n"+
-		"Expires: 600\r\nSupported: path,gruu,outbound\r\nUser-Agent: JsSIP 3.13.8\r\nContent-Length: 0\r\n\r\n",
-		p.via(fmt.Sprint("r", cseq)), p.user, cseq, more, p.contact())
-}
-
-// registered registers the phone and returns its token's URI as the PBX knows it.
-func (p *phone) registered(l *lab) string {
-	l.t.Helper()
-	p.send(p.register(1, ""))
-	req := l.pbx.read()
-	contact := req.get("Contact")
-	l.pbx.send(req.reply("200 OK", "Contact: "+contact+";expires=600"))
-	res := p.read()
-	if res.start() != "SIP/2.0 200 OK" {
-		l.t.Fatalf("REGISTER answered %q", res)
-	}
-	return between(contact, "<", ">")
-}
-
 func TestRegister(t *testing.T) {
 	l := newLab(t)
 	p := l.phone("alice")
-	p.send(p.register(1, ""))
-	up := l.pbx.read()
+	req := p.register()
+	up := l.up(p, req)
 	for _, never := range []string{".invalid", "transport=ws", "WSS", "reg-id", "outbound"} {
 		if strings.Contains(string(up), never) {
 			t.Errorf("the PBX sees %q in\n%s", never, up)
@@ -60,15 +19,14 @@ func TestRegister(t *testing.T) {
 	if !strings.HasPrefix(up.get("Via"), "SIP/2.0/UDP "+l.bound.SIP.String()+";rport;branch=z9hG4bK") {
 		t.Errorf("Via: %s", up.get("Via"))
 	}
-	if got := up.get("Max-Forwards"); got != "68" {
+	if got := up.get("Max-Forwards"); got != "69" {
 		t.Errorf("Max-Forwards: %s", got)
 	}
-	l.pbx.send(up.reply("200 OK", "Contact: "+up.get("Contact"), "Expires: 300"))
-	down := p.read()
-	if down.get("Via") != p.via("r1") {
-		t.Errorf("Via: %s, want %s", down.get("Via"), p.via("r1"))
+	down := l.down(p, up.reply("200 OK", "Contact: "+strings.ReplaceAll(up.get("Contact"), ";expires=600", ""), "Expires: 300"))
+	if down.get("Via") != req.get("Via") {
+		t.Errorf("Via: %s, want %s", down.get("Via"), req.get("Via"))
 	}
-	if c := down.get("Contact"); !strings.HasPrefix(c, "<"+p.contact()+">") || !strings.Contains(c, "expires=") {
+	if c := down.get("Contact"); !strings.HasPrefix(c, "<"+p.contact()+">;") || !strings.HasSuffix(c, ";expires=300") {
 		t.Errorf("Contact: %s", c)
 	}
 }
@@ -76,29 +34,128 @@ func TestRegister(t *testing.T) {
 func TestCallToBrowser(t *testing.T) {
 	l := newLab(t)
 	p := l.phone("alice")
-	uri := p.registered(l)
-	invite := fmt.Sprintf("INVITE %s SIP/2.0\r\nVia: SIP/2.0/UDP %s;rport;branch=z9hG4bKpbx1\r\nFrom: <sip:bob@pbx>;tag=b\r\n"+
-		"To: <%[1]s>\r\nCall-ID: call1\r\nCSeq: 7 INVITE\r\nContact: <sip:bob@%[2]s>\r\nMax-Forwards: 70\r\nContent-Length: 0\r\n\r\n", uri, l.pbx.addr())
-	l.pbx.send(invite)
-	got := p.read()
-	if got.start() != "INVITE "+p.contact()+" SIP/2.0" {
-		t.Errorf("start line %q", got.start())
+	token := l.registered(p)
+	invite := l.pbx.request("INVITE", token).add("Contact: <sip:bob@" + l.pbx.addr() + ">")
+	got := l.down(p, invite)
+	if got.uri() != p.contact() {
+		t.Errorf("Request-URI %q", got.uri())
 	}
-	vias := got.all("Via")
-	if len(vias) != 2 || !strings.Contains(vias[1], ";rport=") || !strings.Contains(vias[1], ";received=127.0.0.1") {
-		t.Errorf("Vias %q", vias)
+	want := invite.receivedFrom(l.pbx.conn.LocalAddr()).get("Via")
+	if vias := got.all("Via"); len(vias) != 2 || vias[1] != want {
+		t.Errorf("Vias %q, want %q below ours", vias, want)
 	}
 	p.send(got.reply("200 OK", "Contact: <"+p.contact()+">"))
 	ok := l.pbx.read()
-	if v := ok.all("Via"); len(v) != 1 || !strings.Contains(v[0], "branch=z9hG4bKpbx1") {
+	if v := ok.all("Via"); len(v) != 1 || v[0] != want {
 		t.Errorf("Vias up %q", v)
 	}
-	if c := ok.get("Contact"); c != "<"+uri+">" {
-		t.Errorf("Contact up %q, want %q", c, uri)
+	if c := ok.get("Contact"); c != "<"+token+">" {
+		t.Errorf("Contact up %q, want %q", c, token)
 	}
-	cancel := strings.ReplaceAll(invite, "INVITE", "CANCEL")
-	l.pbx.send(cancel)
-	if c := p.read(); between(c.all("Via")[0], "branch=", ";") != between(vias[0], "branch=", ";") {
-		t.Errorf("CANCEL has another branch: %q and %q", c.all("Via"), vias)
+	if c := l.down(p, invite.as("CANCEL")); c.branch() != got.branch() {
+		t.Errorf("CANCEL has another branch: %q and %q", c.get("Via"), got.get("Via"))
 	}
+}
+
+// TestContactInAnswers: a response tells the PBX the token where it would
+// otherwise send to the browser's own Contact, and is left alone where it
+// sends the caller elsewhere.
+func TestContactInAnswers(t *testing.T) {
+	l := newLab(t)
+	p := l.phone("alice")
+	token := l.registered(p)
+	for _, test := range []struct{ status, contact, want string }{
+		{"180 Ringing", p.contact(), token},
+		{"200 OK", p.contact(), token},
+		{"302 Moved Temporarily", "sip:carol@pbx.example", "sip:carol@pbx.example"},
+		{"485 Ambiguous", "sip:carol@pbx.example", "sip:carol@pbx.example"},
+	} {
+		req := l.down(p, l.pbx.request("INVITE", token))
+		if got := l.up(p, req.reply(test.status, "Contact: <"+test.contact+">")).contactURI(); got != test.want {
+			t.Errorf("%s: Contact %q, want %q", test.status, got, test.want)
+		}
+	}
+}
+
+// TestForgedIdentity: a browser cannot say who it is nor where answers go.
+func TestForgedIdentity(t *testing.T) {
+	l := newLab(t, func(c *Config) { c.StripHeaders = []string{"X-Trunk"} })
+	p := l.phone("alice")
+	forged := []string{
+		"Record-Route: <sip:evil.example;lr>", "Path: <sip:evil.example;lr>", "P-Asserted-Identity: <sip:boss@pbx.example>",
+		"P-Preferred-Identity: <sip:boss@pbx.example>", "P-Served-User: <sip:boss@pbx.example>",
+		"Remote-Party-ID: <sip:boss@pbx.example>;screen=yes", "record-route \t: <sip:evil.example;lr>", "x-trunk: yes",
+	}
+	for _, method := range []string{"INVITE", "REGISTER", "MESSAGE"} {
+		got := l.up(p, p.request(method, "sip:bob@pbx.example").add(forged...).add("X-Mine: stays"))
+		for _, word := range []string{"evil", "boss", "trunk", "Trunk"} {
+			if strings.Contains(string(got), word) {
+				t.Errorf("the PBX sees %q in\n%s", word, got)
+			}
+		}
+		if got.get("X-Mine") != "stays" {
+			t.Errorf("X-Mine is gone:\n%s", got)
+		}
+	}
+}
+
+func TestClientIPHeader(t *testing.T) {
+	l := newLab(t, func(c *Config) { c.ClientIPHeader = "X-Client-IP" })
+	p := l.phone("alice")
+	got := l.up(p, p.request("OPTIONS", "sip:bob@pbx.example").add("x-client-ip: 10.0.0.1"))
+	if ips := got.all("X-Client-IP"); fmt.Sprint(ips) != "[127.0.0.1]" {
+		t.Errorf("X-Client-IP: %q", ips)
+	}
+}
+
+// TestBodyThatLooksLikeAMessage: without a Content-Length a second message in
+// the frame is body, and is said to be, lest the PBX take it for a request.
+func TestBodyThatLooksLikeAMessage(t *testing.T) {
+	l := newLab(t)
+	p := l.phone("alice")
+	second := string(p.request("BYE", "sip:victim@pbx.example"))
+	got := l.up(p, p.request("MESSAGE", "sip:bob@pbx.example").without("Content-Length")+sip(second))
+	if got.get("Content-Length") != fmt.Sprint(len(second)) || got.body() != second {
+		t.Errorf("Content-Length %s, body %q", got.get("Content-Length"), got.body())
+	}
+	l.expectAlive(p)
+}
+
+// TestForwards: absent Max-Forwards is added, and every kind of line that a
+// browser may write of its own passes.
+func TestForwards(t *testing.T) {
+	l := newLab(t)
+	p := l.phone("alice")
+	for name, test := range map[string]struct {
+		req    sip
+		header string
+		want   string
+	}{
+		"no Max-Forwards":        {p.request("INFO", "sip:b@pbx.example").without("Max-Forwards"), "Max-Forwards", "70"},
+		"last hop":               {p.request("INFO", "sip:b@pbx.example").set("Max-Forwards", "1"), "Max-Forwards", "0"},
+		"an unknown method":      {p.request("PUNT", "sip:b@pbx.example"), "User-Agent", "JsSIP 3.13.8"},
+		"Via of 300 characters":  {p.request("INFO", "sip:b@pbx.example").set("Via", viaOf(300)), "User-Agent", "JsSIP 3.13.8"},
+		"a telephone number":     {p.request("INVITE", "tel:+12125551212"), "To", "<tel:+12125551212>"},
+		"no Content-Length":      {p.request("INFO", "sip:b@pbx.example").without("Content-Length"), "Content-Length", "0"},
+		"compact Content-Length": {p.request("INFO", "sip:b@pbx.example").without("Content-Length").add("l: 2") + "hi", "l", "2"},
+		"line ends behind":       {p.request("INFO", "sip:b@pbx.example").withBody("hi") + "\r\n\r\n", "Content-Length", "2"},
+		"eight Contacts":         {p.request("REGISTER", "sip:pbx.example").add(repeat("Contact: <sip:c@c.invalid>", maxContacts)...), "User-Agent", "JsSIP 3.13.8"},
+	} {
+		if got := l.up(p, test.req).get(test.header); got != test.want {
+			t.Errorf("%s: %s %q, want %q", name, test.header, got, test.want)
+		}
+	}
+}
+
+// viaOf makes a Via value of that length.
+func viaOf(length int) string {
+	via := "SIP/2.0/WSS long.invalid;branch=z9hG4bK1;x="
+	return via + strings.Repeat("x", length-len(via))
+}
+
+func repeat(line string, times int) (lines []string) {
+	for range times {
+		lines = append(lines, line)
+	}
+	return lines
 }
