@@ -48,10 +48,10 @@ type backlog struct {
 // single write that finds it empty is taken whole whatever its size, so that
 // a full backlog never cuts a write in two.
 //
-// failed is called at most once, when the connection broke: by the write that
-// found out, or by the flushing goroutine. No lock is held, but a writer may be
-// in the middle of a RawConn callback, so failed must not close conn itself: a
-// deadline in the past wakes its reader, who can.
+// failed is called at most once, when the connection broke: by the Write that
+// found out, or by the flushing goroutine. No lock of the backlog is held, and
+// failed may close conn. Close, and a write refused for lack of room, are no
+// failures.
 func newBacklog(conn *net.TCPConn, max int, failed func(error)) *backlog {
 	b := &backlog{conn: conn, max: max, failed: failed}
 	b.raw, b.err = conn.SyscallConn()

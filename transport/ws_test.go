@@ -302,27 +302,33 @@ func TestWSSecondClient(t *testing.T) {
 	s.ends(t, next(t, s.opened), CausePeer)
 }
 
-// What a browser sends right behind its handshake, in the same packet, is the
-// first message.
+// What a browser sends right behind its handshake, in the same packet and TLS
+// record, is the first message.
 func TestWSEarlyMessage(t *testing.T) {
+	server, client := wssConfigs(t)
 	for _, early := range []string{"OPTIONS", strings.Repeat("y", 50_000)} {
-		s := startWS(t, WSConfig{}, nil)
-		conn, err := net.Dial("tcp", s.addr)
-		if err != nil {
-			t.Fatal(err)
+		for _, secure := range []*tls.Config{nil, server} {
+			s := startWS(t, WSConfig{}, secure)
+			conn, err := net.Dial("tcp", s.addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if secure != nil {
+				conn = tls.Client(conn, client)
+			}
+			p := &wsPeer{conn, t, bufio.NewReader(conn)}
+			p.raw(append([]byte(handshake()), text(early)...))
+			if got := next(t, s.messages); got != early {
+				t.Errorf("got %.100q", got)
+			}
+			p.response()
+			c := next(t, s.opened)
+			c.Close(ws.StatusNormalClosure, "")
+			p.wantsClose(ws.StatusNormalClosure)
+			p.raw(frame(ws.OpClose, true, "\x03\xe8"))
+			p.wantsEnd()
+			s.ends(t, c, CauseLocal)
 		}
-		p := &wsPeer{conn, t, bufio.NewReader(conn)}
-		p.raw(append([]byte(handshake()), text(early)...))
-		if got := next(t, s.messages); got != early {
-			t.Errorf("got %.100q", got)
-		}
-		p.response()
-		c := next(t, s.opened)
-		c.Close(ws.StatusNormalClosure, "")
-		p.wantsClose(ws.StatusNormalClosure)
-		p.raw(frame(ws.OpClose, true, "\x03\xe8"))
-		p.wantsEnd()
-		s.ends(t, c, CauseLocal)
 	}
 }
 

@@ -147,8 +147,8 @@ func (c *WSConn) shutWith(why CloseCause, payload []byte) {
 	c.sock.SetReadDeadline(time.Now().Add(closeTimeout))
 }
 
-// abandon ends the connection without a closing handshake. It may be called
-// anywhere, also while writing is held and within a callback of the socket.
+// abandon ends the connection without a closing handshake. It takes no lock, for
+// the backlog calls it in the middle of a write.
 func (c *WSConn) abandon(why CloseCause) {
 	c.cause.CompareAndSwap(uint32(open), uint32(why))
 	c.sock.wake()

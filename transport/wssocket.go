@@ -3,9 +3,7 @@ package transport
 import (
 	"crypto/tls"
 	"fmt"
-	"io"
 	"net"
-	"os"
 	"syscall"
 	"time"
 )
@@ -35,17 +33,17 @@ func (l wsListener) Accept() (net.Conn, error) {
 
 // wsSocket is the socket of a browser, below TLS if there is any. It begins as
 // the ordinary connection that net/http and a TLS handshake expect. From
-// detach on neither reading nor writing waits for the peer, so that one
-// tls.Conn serves whoever learns that the socket is readable.
+// detach on it never waits for the peer: writes go to a backlog, and Read, which
+// only TLS still uses, returns what was read from the socket before.
 type wsSocket struct {
 	*net.TCPConn
-	raw syscall.RawConn
-	out *backlog // nil until detach
-	fd  uintptr  // valid within a callback of raw.Read
+	raw     syscall.RawConn
+	out     *backlog // nil until detach
+	arrived []byte   // for Read
 }
 
-// wouldBlock is a temporary error to crypto/tls, which keeps a record that it
-// has a part of and goes on with it at the next Read.
+// wouldBlock is a temporary error to crypto/tls, which keeps the part that it has
+// of a record and goes on with it at the next Read.
 type wouldBlock struct{}
 
 func (wouldBlock) Error() string   { return "transport: nothing to read" }
@@ -64,27 +62,17 @@ func (s *wsSocket) detach(max int, failed func(error)) error {
 	return nil
 }
 
-// Read, once detached, is for callbacks of raw.Read and returns wouldBlock
-// when there is nothing to read.
+// Read, once detached, takes what arrived and never waits for more.
 func (s *wsSocket) Read(p []byte) (int, error) {
-	if s.out == nil {
+	switch {
+	case s.out == nil:
 		return s.TCPConn.Read(p)
+	case len(s.arrived) == 0:
+		return 0, wouldBlock{}
 	}
-	for {
-		n, err := syscall.Read(int(s.fd), p)
-		switch {
-		case err == syscall.EINTR:
-			continue
-		case err == syscall.EAGAIN:
-			return 0, wouldBlock{}
-		case err != nil:
-			return 0, os.NewSyscallError("read", err)
-		case n == 0:
-			return 0, io.EOF
-		default:
-			return n, nil
-		}
-	}
+	n := copy(p, s.arrived)
+	s.arrived = s.arrived[n:]
+	return n, nil
 }
 
 // Write, once detached, is that of the backlog.
@@ -113,7 +101,7 @@ func (s *wsSocket) SetWriteDeadline(t time.Time) error {
 }
 
 // wake makes whoever waits for the socket fail with os.ErrDeadlineExceeded.
-// Unlike Close it may be called from within a callback of raw.Read.
+// Unlike Close it never waits itself.
 func (s *wsSocket) wake() {
 	s.TCPConn.SetDeadline(time.Unix(1, 0))
 }

@@ -1,0 +1,276 @@
+package transport
+
+import (
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/gobwas/ws"
+)
+
+func TestWSClose(t *testing.T) {
+	s := startWS(t, WSConfig{}, nil)
+	p, c := s.dial(t)
+	c.Close(ws.StatusCode(4001), strings.Repeat("é", 100))
+	c.Close(ws.StatusGoingAway, "too late")
+	if err := c.Send([]byte("too late")); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Send after Close: %v", err)
+	}
+	p.raw(text("sent before the close frame was read"))
+	// 123 bytes are 61 whole characters.
+	p.wants(ws.OpClose, "\x0f\xa1"+strings.Repeat("é", 61))
+	none(t, "Closed before the browser answered", s.ended)
+	p.raw(frame(ws.OpClose, true, "\x0f\xa1"))
+	p.wantsEnd()
+	s.ends(t, c, CauseLocal)
+	none(t, "message", s.messages)
+}
+
+func TestWSCloseUnanswered(t *testing.T) {
+	s := startWS(t, WSConfig{}, nil)
+	p, c := s.dial(t)
+	c.Close(1012, "")
+	p.wantsClose(1012)
+	s.ends(t, c, CauseLocal)
+	p.wantsEnd()
+}
+
+// Callbacks may close the connection that they are called for.
+func TestWSCloseInMessage(t *testing.T) {
+	var messages []string
+	s := startWS(t, WSConfig{Message: func(c *WSConn, msg []byte) {
+		messages = append(messages, string(msg))
+		c.Close(ws.StatusNormalClosure, "")
+	}}, nil)
+	p, c := s.dial(t)
+	p.raw(join(text("a"), text("b"), frame(ws.OpText, false, "c"), frame(ws.OpContinuation, true, "d")))
+	p.wantsClose(ws.StatusNormalClosure)
+	p.raw(frame(ws.OpClose, true, ""))
+	p.wantsEnd()
+	s.ends(t, c, CauseLocal)
+	if len(messages) != 1 {
+		t.Errorf("messages after Close: %q", messages)
+	}
+}
+
+func TestWSServerClose(t *testing.T) {
+	s := startWS(t, WSConfig{}, nil)
+	const n = 20
+	var wg sync.WaitGroup
+	for range n {
+		p, _ := s.dial(t)
+		wg.Go(func() {
+			p.wantsClose(1012)
+			p.Write(frame(ws.OpClose, true, "\x03\xf4"))
+			p.wantsEnd()
+		})
+	}
+	s.Close(1012)
+	for range n {
+		select {
+		case end := <-s.ended:
+			if end.why != CauseShutdown {
+				t.Errorf("ended for %v", end.why)
+			}
+		default:
+			t.Fatal("Close returned before Closed was called")
+		}
+	}
+	wg.Wait()
+	if conn, err := net.Dial("tcp", s.addr); err == nil {
+		conn.Close()
+		t.Error("still listening")
+	}
+}
+
+// A browser that does not read is closed, and nobody waits for it: neither the
+// sender nor its neighbour.
+func TestWSSlowReader(t *testing.T) {
+	s := startWS(t, WSConfig{MaxBacklog: 300_000}, nil)
+	slow, c := s.dial(t)
+	quick, neighbour := s.dial(t)
+	go io.Copy(io.Discard, quick.r)
+
+	msg := []byte(strings.Repeat("x", 50_000))
+	var sent int
+	for {
+		if err := neighbour.Send(msg); err != nil {
+			t.Fatalf("the neighbour: %v", err)
+		}
+		err := c.Send(msg)
+		if errors.Is(err, errBacklogFull) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		sent++
+	}
+	if err := c.Send([]byte("small")); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("after the backlog was full: %v", err)
+	}
+	// What was taken arrives whole, then why it ended.
+	for range sent {
+		slow.wants(ws.OpText, string(msg))
+	}
+	slow.wantsClose(ws.StatusPolicyViolation)
+	slow.raw(frame(ws.OpClose, true, "\x03\xf0"))
+	s.ends(t, c, CauseBacklog)
+
+	quick.raw(text("alive"))
+	if got := next(t, s.messages); got != "alive" {
+		t.Errorf("the neighbour says %q", got)
+	}
+}
+
+// One that reads nothing at all is reset, a second after.
+func TestWSDeafReader(t *testing.T) {
+	s := startWS(t, WSConfig{MaxBacklog: 300_000}, nil)
+	deaf, c := s.dial(t)
+	for c.Send(make([]byte, moreThanKernel)) == nil {
+	}
+	s.ends(t, c, CauseBacklog)
+	if _, err := io.Copy(io.Discard, deaf); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the browser sees %v, want a reset", err)
+	}
+}
+
+// Pings that are not read count as backlog: pongs do not pile up.
+func TestWSPingsUnread(t *testing.T) {
+	s := startWS(t, WSConfig{MaxBacklog: 10_000}, nil)
+	p, c := s.dial(t)
+	if err := c.Send(make([]byte, moreThanKernel)); err != nil {
+		t.Fatal(err)
+	}
+	p.raw(frame(ws.OpPing, true, strings.Repeat("p", 125)))
+	s.ends(t, c, CauseBacklog)
+}
+
+// A half-open connection, whose browser is gone without a word, is one whose
+// pings bring nothing.
+func TestWSHalfOpen(t *testing.T) {
+	s := startWS(t, WSConfig{PingInterval: pingBuckets * time.Millisecond}, nil)
+	gone, c := s.dial(t)
+	s.ends(t, c, CauseSilent)
+	gone.wants(ws.OpPing, "")
+	gone.wants(ws.OpPing, "")
+	if _, err := ws.ReadFrame(gone.r); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the browser sees %v, want a reset", err)
+	}
+}
+
+// Whatever a browser sends is a sign of life, the start of a frame too.
+func TestWSSignsOfLife(t *testing.T) {
+	for name, sign := range map[string][]byte{
+		"pong":                         frame(ws.OpPong, true, ""),
+		"message":                      text("OPTIONS"),
+		"a byte of an endless message": {0},
+	} {
+		s := startWS(t, WSConfig{PingInterval: pingBuckets * time.Millisecond}, nil)
+		p, c := s.dial(t)
+		if len(sign) == 1 {
+			p.raw(header(ws.OpText, 1000))
+		}
+		for range 2 * maxUnanswered {
+			p.wants(ws.OpPing, "")
+			p.raw(sign)
+		}
+		none(t, name, s.ended)
+		p.Close()
+		s.ends(t, c, CauseLost)
+	}
+}
+
+func TestWSProbe(t *testing.T) {
+	s := startWS(t, WSConfig{}, nil)
+	p, c := s.dial(t)
+	c.Probe(time.Minute)
+	c.Probe(0) // one is under way
+	p.wants(ws.OpPing, "")
+	p.raw(join(frame(ws.OpPong, true, ""), text("here")))
+	next(t, s.messages)
+	none(t, "ended", s.ended)
+
+	dead, c := s.dial(t)
+	c.Probe(10 * time.Millisecond)
+	s.ends(t, c, CauseSilent)
+	c.Probe(0) // of a closed connection
+	dead.wants(ws.OpPing, "")
+}
+
+func TestWSProbeAnswered(t *testing.T) {
+	s := startWS(t, WSConfig{}, nil)
+	p, c := s.dial(t)
+	for range 5 {
+		heard := c.heard.Load()
+		c.Probe(patience)
+		p.wants(ws.OpPing, "")
+		p.raw(join(frame(ws.OpPong, true, ""), text("x")))
+		next(t, s.messages)
+		if c.heard.Load() == heard {
+			t.Error("the pong was not heard")
+		}
+		c.probing.Store(false) // as its timer would
+	}
+}
+
+// The kernel must not probe what the server pings, and must not wait for more
+// to send.
+func TestWSSocketOptions(t *testing.T) {
+	s := startWS(t, WSConfig{}, nil)
+	_, c := s.dial(t)
+	raw, err := c.sock.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw.Control(func(fd uintptr) {
+		if v, err := syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_KEEPALIVE); v != 0 || err != nil {
+			t.Errorf("SO_KEEPALIVE %d, %v", v, err)
+		}
+		if v, err := syscall.GetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_NODELAY); v == 0 || err != nil {
+			t.Errorf("TCP_NODELAY %d, %v", v, err)
+		}
+	})
+}
+
+// Sends of many goroutines neither mix nor, with the close frame among them,
+// follow it.
+func TestWSConcurrentSends(t *testing.T) {
+	s := startWS(t, WSConfig{MaxBacklog: 64 << 20}, nil)
+	p, c := s.dial(t)
+	var wg sync.WaitGroup
+	for w := range 8 {
+		wg.Go(func() {
+			msg := []byte(strings.Repeat(string(rune('a'+w)), 3000))
+			for range 200 {
+				if err := c.Send(msg); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for range 8 * 200 {
+		_, got := p.read()
+		if len(got) != 3000 || strings.Count(got, got[:1]) != 3000 {
+			t.Fatalf("mixed: %.100q", got)
+		}
+	}
+	wg.Wait()
+	for range 8 {
+		wg.Go(func() {
+			for c.Send([]byte("until closed")) == nil {
+			}
+		})
+	}
+	c.Close(ws.StatusNormalClosure, "")
+	p.wantsClose(ws.StatusNormalClosure)
+	p.raw(frame(ws.OpClose, true, ""))
+	p.wantsEnd()
+	wg.Wait()
+	s.ends(t, c, CauseLocal)
+}
