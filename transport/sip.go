@@ -12,6 +12,7 @@ import (
 // Proto is a SIP transport protocol of the PBX side.
 type Proto uint8
 
+// The protocols of RFC 3261.
 const (
 	ProtoUDP Proto = iota
 	ProtoTCP

@@ -10,7 +10,9 @@ import (
 // userTimeout is how long, in milliseconds, a peer may leave sent bytes
 // unacknowledged. The system's own patience is a quarter of an hour; this is
 // half of Timer B and F (RFC 3261 17), so that a PBX that vanished is dialled
-// anew within the life of a transaction.
+// anew within the life of a transaction. Go's keep-alives stay on, as the
+// connections are few: with this limit the second unanswered one, after half a
+// minute, ends a connection that was idle when the PBX vanished.
 const userTimeout = 16_000
 
 // prepareSocket is the Control of TCP listeners, whose connections inherit

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -34,8 +35,7 @@ func WatchFiles(ctx context.Context, paths []string, changed func()) error {
 	}
 	w := &fileWatch{notify: notify, paths: paths, changed: changed}
 	if err := w.follow(); err != nil {
-		notify.Close()
-		return err
+		return errors.Join(err, notify.Close())
 	}
 	w.seen = w.look()
 	go w.run(ctx)
@@ -59,7 +59,10 @@ func (w *fileWatch) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-w.notify.Events:
-		case <-w.notify.Errors: // events were lost
+		case err := <-w.notify.Errors:
+			if !errors.Is(err, fsnotify.ErrEventOverflow) {
+				continue
+			}
 		case <-due:
 			due = nil
 			w.check()
