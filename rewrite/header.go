@@ -38,68 +38,59 @@ func (h Header) single() bool {
 	return false
 }
 
+// longestName is the length of the longest name that headerOf knows.
+const longestName = len("p-preferred-identity")
+
 // headerOf returns the field that a name stands for, in any case and in the
 // compact forms of RFC 3261 7.3.3.
 func headerOf(name []byte) Header {
-	switch len(name) {
-	case 1:
-		return compactHeader(name[0])
-	case 2:
-		return match(name, "To", To)
-	case 3:
-		return match(name, "Via", Via)
-	case 4:
-		return either(match(name, "From", From), match(name, "CSeq", CSeq), match(name, "Path", Path))
-	case 5:
-		return match(name, "Route", Route)
-	case 7:
-		return either(match(name, "Contact", Contact), match(name, "Call-ID", CallID), match(name, "Expires", Expires))
-	case 9:
-		return match(name, "Supported", Supported)
-	case 12:
-		return either(match(name, "Max-Forwards", MaxForwards), match(name, "Record-Route", RecordRoute), OtherHeader)
-	case 13:
-		return either(match(name, "Proxy-Require", ProxyRequire), match(name, "P-Served-User", PServedUser), OtherHeader)
-	case 14:
-		return match(name, "Content-Length", ContentLength)
-	case 15:
-		return match(name, "Remote-Party-ID", RemotePartyID)
-	case 19:
-		return match(name, "P-Asserted-Identity", PAssertedIdentity)
-	case 20:
-		return match(name, "P-Preferred-Identity", PPreferredIdentity)
+	var buf [longestName]byte
+	if len(name) > len(buf) {
+		return OtherHeader
 	}
-	return OtherHeader
-}
-
-func compactHeader(c byte) Header {
-	switch c | 0x20 {
-	case 'v':
+	for i, c := range name {
+		buf[i] = lower(c)
+	}
+	switch string(buf[:len(name)]) {
+	case "via", "v":
 		return Via
-	case 'm':
+	case "route":
+		return Route
+	case "record-route":
+		return RecordRoute
+	case "path":
+		return Path
+	case "p-asserted-identity":
+		return PAssertedIdentity
+	case "p-preferred-identity":
+		return PPreferredIdentity
+	case "p-served-user":
+		return PServedUser
+	case "remote-party-id":
+		return RemotePartyID
+	case "max-forwards":
+		return MaxForwards
+	case "contact", "m":
 		return Contact
-	case 'l':
-		return ContentLength
-	case 'i':
-		return CallID
-	case 'f':
-		return From
-	case 't':
-		return To
-	case 'k':
+	case "supported", "k":
 		return Supported
+	case "content-length", "l":
+		return ContentLength
+	case "call-id", "i":
+		return CallID
+	case "cseq":
+		return CSeq
+	case "from", "f":
+		return From
+	case "to", "t":
+		return To
+	case "proxy-require":
+		return ProxyRequire
+	case "expires":
+		return Expires
 	}
 	return OtherHeader
 }
-
-func match(name []byte, full string, h Header) Header {
-	if equalFold(name, full) {
-		return h
-	}
-	return OtherHeader
-}
-
-func either(a, b, c Header) Header { return max(a, b, c) }
 
 // equalFold compares ASCII without regard to case. Unlike bytes.EqualFold it
 // does not fold U+017F or U+212A, which are no letters of a SIP token.

@@ -99,30 +99,30 @@ func (m *Message) reset(raw []byte) {
 // scanLines splits the header section into lines and knows their names.
 func (m *Message) scanLines() (defect Defect) {
 	raw, pos := m.Raw, int(m.head)
-	for {
-		if pos >= len(raw) {
-			m.end, m.Body = uint16(pos), Span{uint16(pos), uint16(pos)}
-			keep(&defect, NoHeaderEnd)
-			return defect
-		}
+	for pos < len(raw) {
 		if n := emptyLine(raw[pos:]); n > 0 {
+			m.end, m.Body = uint16(pos), Span{uint16(pos + n), uint16(len(raw))}
 			if n == 1 {
 				keep(&defect, BareLineEnd)
 			}
-			m.end, m.Body = uint16(pos), Span{uint16(pos + n), uint16(len(raw))}
+			keep(&defect, m.distrust())
 			return defect
 		}
-		next, bare := lineEnd(raw, pos)
-		if bare {
-			keep(&defect, BareLineEnd)
-		}
-		if m.count == maxLines {
+		next := lineEnd(raw, pos)
+		switch {
+		case next < 0: // the rest of the line is missing, and with it what its value means
+			next = len(raw)
+		case m.count == maxLines:
 			keep(&defect, TooManyLines)
-		} else if !m.addLine(pos, next, bare) {
+		case !m.addLine(pos, next):
 			keep(&defect, BadHeaderLine)
 		}
 		pos = next
 	}
+	m.end, m.Body = uint16(pos), Span{uint16(pos), uint16(pos)}
+	keep(&defect, NoHeaderEnd)
+	m.distrust()
+	return defect
 }
 
 // emptyLine returns the length of the line end that raw begins with: 2, 1 for
@@ -138,50 +138,36 @@ func emptyLine(raw []byte) int {
 }
 
 // lineEnd returns the offset after the header line at pos with its folds
-// (RFC 3261 7.3.1: a line that begins with SP or HT goes on the one before),
-// and whether a NUL, bare CR or bare LF stands in it.
-func lineEnd(raw []byte, pos int) (next int, bare bool) {
+// (RFC 3261 7.3.1: a line that begins with SP or HT goes on the one before), or
+// -1 if the line does not end.
+func lineEnd(raw []byte, pos int) int {
 	for {
 		n := bytes.IndexByte(raw[pos:], '\n')
 		if n < 0 {
-			return len(raw), bare || bytes.IndexByte(raw[pos:], 0) >= 0
-		}
-		text := raw[pos : pos+n]
-		if n == 0 || text[n-1] != '\r' || bytes.IndexByte(text[:n-1], '\r') >= 0 || bytes.IndexByte(text, 0) >= 0 {
-			bare = true
+			return -1
 		}
 		pos += n + 1
-		if pos >= len(raw) || raw[pos] != ' ' && raw[pos] != '\t' {
-			return pos, bare
+		if pos == len(raw) || raw[pos] != ' ' && raw[pos] != '\t' {
+			return pos
 		}
 	}
 }
 
-// addLine records the header line raw[lo:hi]. A tainted one, with a byte in it
-// that two readers could take differently, is never known by its name, so that
-// nothing is read or copied from it.
-func (m *Message) addLine(lo, hi int, tainted bool) bool {
-	text := m.Raw[lo:hi]
-	colon := bytes.IndexByte(text, ':')
-	if colon < 1 {
+// addLine records the header line raw[lo:hi], which ends in LF.
+func (m *Message) addLine(lo, hi int) bool {
+	raw, nameHi := m.Raw, lo
+	for tokenChar[raw[nameHi]] {
+		nameHi++
+	}
+	colon := nameHi
+	for raw[colon] == ' ' || raw[colon] == '\t' {
+		colon++
+	}
+	if nameHi == lo || raw[colon] != ':' {
 		return false
 	}
-	name := trimRight(text[:colon])
-	if !isToken(name) {
-		return false
-	}
-	valueLo, valueHi := lo+colon+1, hi
-	for valueHi > valueLo && isSpace(m.Raw[valueHi-1]) {
-		valueHi--
-	}
-	for valueLo < valueHi && isSpace(m.Raw[valueLo]) {
-		valueLo++
-	}
-	kind := OtherHeader
-	if !tainted {
-		kind = headerOf(name)
-	}
-	m.lines[m.count] = line{uint16(lo), uint16(lo + len(name)), uint16(valueLo), uint16(valueHi), uint16(hi), kind}
+	value, kind := trim(raw, colon+1, hi), headerOf(raw[lo:nameHi])
+	m.lines[m.count] = line{uint16(lo), uint16(nameHi), value.Lo, value.Hi, uint16(hi), kind}
 	if m.first[kind] < 0 {
 		m.first[kind] = int16(m.count)
 	}
@@ -189,14 +175,46 @@ func (m *Message) addLine(lo, hi int, tainted bool) bool {
 	return true
 }
 
-func isSpace(c byte) bool { return c == ' ' || c == '\t' || c == '\r' || c == '\n' }
-
-func trimRight(b []byte) []byte {
-	for len(b) > 0 && (b[len(b)-1] == ' ' || b[len(b)-1] == '\t') {
-		b = b[:len(b)-1]
+// distrust looks for NUL, bare CR and bare LF in the header lines. Two readers
+// could take such a line differently: it is not known by its name any more, so
+// that nothing is read or copied from it.
+func (m *Message) distrust() Defect {
+	section := m.Raw[m.head:m.end]
+	if clean(section) {
+		return Sound
 	}
-	return b
+	for i := range m.first {
+		m.first[i] = -1
+	}
+	for i := range m.lines[:m.count] {
+		l := &m.lines[i]
+		if !clean(m.Raw[l.lo:l.hi]) {
+			l.kind = OtherHeader
+		}
+		if m.first[l.kind] < 0 {
+			m.first[l.kind] = int16(i)
+		}
+	}
+	return BareLineEnd
 }
+
+// clean reports whether text has no NUL, and CR and LF in pairs only.
+func clean(text []byte) bool {
+	crs := bytes.Count(text, []byte("\r"))
+	if bytes.Count(text, []byte("\n")) != crs || bytes.IndexByte(text, 0) >= 0 {
+		return false
+	}
+	for ; crs > 0; crs-- {
+		cr := bytes.IndexByte(text, '\r')
+		if cr+1 == len(text) || text[cr+1] != '\n' {
+			return false
+		}
+		text = text[cr+2:]
+	}
+	return true
+}
+
+func isSpace(c byte) bool { return c == ' ' || c == '\t' || c == '\r' || c == '\n' }
 
 // scanValues reads the values that every message must have, and checks that no
 // field stands twice that may stand once.
