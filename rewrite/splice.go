@@ -56,12 +56,6 @@ func (s *splice) popValues(i, n int) (popped int) {
 	}
 }
 
-// valuesOf walks the values of one line.
-func (m *Message) valuesOf(i int) Values {
-	l := &m.lines[i]
-	return Values{m: m, kind: l.kind, line: i, next: m.count, pos: int(l.valueLo), end: int(l.valueHi)}
-}
-
 // finish copies the rest of the headers, says the body's length where the
 // message does not and it is asked for, and copies the body.
 func (s *splice) finish(addLength bool) []byte {

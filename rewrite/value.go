@@ -7,9 +7,9 @@ import "bytes"
 type Values struct {
 	m        *Message
 	kind     Header
-	line     int // of the value that Next returned
-	next     int // line to look at after this one
-	pos, end int // what is left of the line
+	next     int  // line to look at after this one
+	pos, end int  // what is left of the line
+	open     bool // a value begins at pos, if only an empty one
 	bad      bool
 }
 
@@ -22,31 +22,55 @@ func (m *Message) Values(h Header) Values {
 	return Values{m: m, kind: h, next: next}
 }
 
+// valuesOf walks the values of one line.
+func (m *Message) valuesOf(i int) Values {
+	l := &m.lines[i]
+	return Values{m: m, kind: l.kind, next: m.count, pos: int(l.valueLo), end: int(l.valueHi), open: true}
+}
+
 // Next returns the next value without the white space around it; false at the
-// end, or where a quoted string or an angle bracket is not closed.
+// end, or where a quoted string or an angle bracket is not closed. Values that
+// are empty are passed over, but for Via: what one reader takes for the top Via
+// has to be that for every other.
 func (v *Values) Next() (Span, bool) {
-	for {
-		for v.pos >= v.end {
-			if v.next >= v.m.count {
-				return Span{}, false
-			}
-			if l := &v.m.lines[v.next]; l.kind == v.kind {
-				v.line, v.pos, v.end = v.next, int(l.valueLo), int(l.valueHi)
-			}
-			v.next++
-		}
+	for v.open || v.nextLine() {
 		lo := v.pos
 		hi, ok := valueEnd(v.m.Raw[:v.end], lo, v.kind == Via)
 		if !ok {
-			v.bad, v.next, v.pos = true, v.m.count, v.end
-			return Span{}, false
+			return v.fail()
 		}
-		v.pos = hi + 1
-		if s := trim(v.m.Raw, lo, hi); !s.Empty() {
+		v.pos, v.open = hi+1, hi < v.end
+		switch s := trim(v.m.Raw, lo, hi); {
+		case !s.Empty():
 			return s, true
+		case v.kind == Via:
+			return v.fail()
 		}
 	}
+	return Span{}, false
 }
+
+// nextLine goes on to the next line of the field.
+func (v *Values) nextLine() bool {
+	for ; v.next < v.m.count; v.next++ {
+		if l := &v.m.lines[v.next]; l.kind == v.kind {
+			v.pos, v.end, v.open = int(l.valueLo), int(l.valueHi), true
+			v.next++
+			return true
+		}
+	}
+	return false
+}
+
+// fail ends the walk.
+func (v *Values) fail() (Span, bool) {
+	v.bad, v.open, v.next = true, false, v.m.count
+	return Span{}, false
+}
+
+// Bad reports whether the walk ended at a value that is not closed, or at an
+// empty Via.
+func (v *Values) Bad() bool { return v.bad }
 
 func trim(raw []byte, lo, hi int) Span {
 	for lo < hi && isSpace(raw[lo]) {
@@ -267,6 +291,3 @@ func (m *Message) Tagged() bool {
 	_, tagged := m.Param(to.Params, "tag")
 	return tagged
 }
-
-// Bad reports whether the walk ended at a value that is not closed.
-func (v *Values) Bad() bool { return v.bad }
