@@ -37,16 +37,17 @@ func (s *splice) putReceived(source netip.AddrPort) {
 	if !ok {
 		return
 	}
-	if hop.hasRPort {
+	addr := source.Addr().Unmap().WithZone("") // `received` has no zone (RFC 3261 25.1)
+	if !hop.rport.Empty() {
 		s.keep(hop.rport.Hi)
 		s.put([]byte("="))
 		s.dst = strconv.AppendUint(s.dst, uint64(source.Port()), 10)
-	} else if sameHost(s.m.Text(hop.Host), source.Addr()) {
+	} else if sameHost(s.m.Text(hop.Host), addr) {
 		return
 	}
 	s.keep(hop.Value.Hi)
 	s.put([]byte(";received="))
-	s.dst = source.Addr().AppendTo(s.dst)
+	s.dst = addr.AppendTo(s.dst)
 }
 
 // sameHost reports whether a sent-by host is that IP address as text.

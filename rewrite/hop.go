@@ -12,8 +12,7 @@ type ViaHop struct {
 	Params    Span   // from the first ';'
 	Branch    Span   // empty if absent
 
-	rport    Span // all of the parameter
-	hasRPort bool // present without a value: RFC 3581
+	rport Span // the name, where it has no value: RFC 3581
 }
 
 // Vias returns the number of Via values in the message.
@@ -112,8 +111,8 @@ func (m *Message) parseViaParams(h *ViaHop) bool {
 		switch name := m.Text(p.Name); {
 		case equalFold(name, "branch") && h.Branch.Empty():
 			h.Branch = p.Value
-		case equalFold(name, "rport") && h.rport.Empty():
-			h.rport, h.hasRPort = p.All, !p.HasValue
+		case equalFold(name, "rport") && h.rport.Empty() && !p.HasValue:
+			h.rport = p.Name
 		}
 	}
 }
