@@ -141,8 +141,14 @@ func (s *splice) putAddress(v Span, text []byte) {
 		return
 	}
 	s.replace(a.target, text)
-	if p, ok := s.m.Param(a.Params, "reg-id"); ok {
-		s.drop(p.All.Lo, p.All.Hi)
+	for params := s.m.Params(a.Params); ; {
+		p, ok := params.Next()
+		if !ok {
+			return
+		}
+		if equalFold(s.m.Text(p.Name), "reg-id") {
+			s.drop(p.All.Lo, p.All.Hi)
+		}
 	}
 }
 
