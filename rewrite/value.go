@@ -156,8 +156,8 @@ type Address struct {
 	target Span
 }
 
-// ParseAddress reads one name-addr or addr-spec. RFC 3261 20.10: without angle
-// brackets "any URI-parameters are header-parameters".
+// ParseAddress reads one name-addr or addr-spec; false if it is neither. RFC
+// 3261 20.10: without angle brackets "any URI-parameters are header-parameters".
 func (m *Message) ParseAddress(s Span) (Address, bool) {
 	raw, pos := m.Raw[:s.Hi], int(s.Lo)
 	a := Address{Value: s}
@@ -165,16 +165,9 @@ func (m *Message) ParseAddress(s Span) (Address, bool) {
 		a.Star = true
 		return a, true
 	}
-	for pos < len(raw) && raw[pos] != '<' {
-		if raw[pos] == '"' {
-			end, ok := quotedEnd(raw, pos)
-			if !ok {
-				return a, false
-			}
-			pos = end
-			continue
-		}
-		pos++
+	pos, ok := angleBracket(raw, pos)
+	if !ok {
+		return a, false
 	}
 	if pos == len(raw) {
 		return m.parseAddrSpec(a)
@@ -187,6 +180,30 @@ func (m *Message) ParseAddress(s Span) (Address, bool) {
 	a.target = Span{uint16(pos), uint16(pos + n + 1)}
 	a.Params = trim(raw, pos+n+1, len(raw))
 	return a, !a.URI.Empty() && (a.Params.Empty() || raw[a.Params.Lo] == ';')
+}
+
+// angleBracket returns where the display name at pos ends in '<', or the end of
+// raw. It is false where a URI or a parameter comes first, for then one reader
+// would take that URI, and another the one in the brackets.
+func angleBracket(raw []byte, pos int) (int, bool) {
+	name := true
+	for pos < len(raw) {
+		switch raw[pos] {
+		case '<':
+			return pos, name
+		case ':', ';':
+			name = false
+		case '"':
+			end, ok := quotedEnd(raw, pos)
+			if !ok {
+				return pos, false
+			}
+			pos = end
+			continue
+		}
+		pos++
+	}
+	return pos, true
 }
 
 func (m *Message) parseAddrSpec(a Address) (Address, bool) {
