@@ -98,17 +98,25 @@ func (w *work) splitContacts() rewrite.Defect {
 	}
 }
 
-// sendUp rewrites a request for its leg and sends it.
+// sendUp rewrites a request for its leg and sends it. What TCP does not take of
+// what was to go to a UDP upstream that way goes by UDP: the too large request
+// itself, and the CANCEL and ACK that follow it.
 func (g *Gateway) sendUp(f *flow, w *work, hop *rewrite.ViaHop, to *leg) Reason {
 	g.rewriteUp(f, w, hop, to)
 	if tcp := g.streamFor(to, len(w.out)); tcp != nil {
-		g.rewriteUp(f, w, hop, tcp)
-		g.noteInvite(w, tcp)
-		if g.sip.Send(tcp.target, w.out) == nil {
-			return 0
-		}
+		to = tcp
 		g.rewriteUp(f, w, hop, to)
 	}
+	r := g.sendBy(w, to)
+	if main := to.upstream.main(); r != 0 && to != main {
+		g.rewriteUp(f, w, hop, main)
+		r = g.sendBy(w, main)
+	}
+	return r
+}
+
+// sendBy sends w.out, which was written for that leg.
+func (g *Gateway) sendBy(w *work, to *leg) Reason {
 	if len(w.out) > to.max {
 		return ReasonUpstreamTooLarge
 	}
@@ -180,6 +188,10 @@ func (g *Gateway) responseUp(f *flow, w *work) {
 	}
 	next, _ := m.Via(1)
 	w.out = w.respUp.Append(w.out[:0], m)
+	if len(w.out) > g.maxMessage(transport.Proto(w.down.Proto)) {
+		g.refuse(f, w, ReasonUpstreamTooLarge)
+		return
+	}
 	g.logRelayed("up", w)
 	if !g.replyUp(w, back, &next) {
 		g.refuse(f, w, ReasonPBXGone)
