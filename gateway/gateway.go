@@ -237,6 +237,7 @@ func (g *Gateway) closed(conn *transport.WSConn, why transport.CloseCause) {
 
 // admits tells whether an address may speak on the SIP side.
 func (g *Gateway) admits(addr netip.Addr) bool {
+	addr = addr.WithZone("")
 	if _, ok := (*g.sources.Load())[addr]; ok {
 		return true
 	}

@@ -58,7 +58,12 @@ func (g *Gateway) requestDown(from transport.Source, w *work) {
 		g.refuseDown(from, w, ReasonNoConnection)
 		return
 	}
-	g.rewriteDown(from, w, &hop, token.Key, uri.User)
+	by := g.upstreamAt(from.Proto, from.Addr).leg(from.Proto)
+	if by == nil {
+		g.refuseDown(from, w, ReasonUpstreamUnreachable)
+		return
+	}
+	g.rewriteDown(from, w, &hop, token.Key, uri.User, by)
 	if to.conn.Send(w.out) != nil {
 		g.refuseDown(from, w, ReasonNoConnection)
 	}
@@ -68,12 +73,11 @@ func (g *Gateway) requestDown(from transport.Source, w *work) {
 // is a function of the PBX's own, so that CANCEL and ACK meet their INVITE
 // whatever connection they come by; the token's key makes it, so that it stays
 // the same when keys change.
-func (g *Gateway) rewriteDown(from transport.Source, w *work, via *rewrite.ViaHop, key *rewrite.Key, token []byte) {
-	up := g.upstreamAt(from.Addr.Addr())
+func (g *Gateway) rewriteDown(from transport.Source, w *work, via *rewrite.ViaHop, key *rewrite.Key, token []byte, by *leg) {
 	hop := w.hop(via)
-	w.down = rewrite.DownSeal{Proto: uint8(from.Proto), Source: from.Addr, Upstream: up.id, Token: token}
+	w.down = rewrite.DownSeal{Proto: uint8(from.Proto), Source: from.Addr, Upstream: by.upstream.id, Token: token}
 	w.via = append(w.via[:0], "SIP/2.0/WSS "...)
-	w.via = append(w.via, up.leg(from.Proto).host...)
+	w.via = append(w.via, by.host...)
 	w.via = key.AppendBranch(append(w.via, ";branch="...), &hop)
 	w.via = key.AppendDownSeal(append(w.via, ";"+sealParam+"="...), &w.down, &hop)
 	w.reqDown = rewrite.RequestDown{URI: w.uri, Via: w.via, Source: from.Addr}
@@ -215,8 +219,8 @@ func (g *Gateway) undeliverable(to transport.Target, msg []byte, err error) {
 		g.probes.end(m.Text(m.CallID), outcome{err: err})
 		return
 	}
-	if udp := g.upstreamAt(to.Addr.Addr()).main(); udp != nil && to.Proto == transport.ProtoTCP && udp.target.Proto == transport.ProtoUDP {
-		if hop, ok := m.Via(0); ok && g.sendByUDP(w, &hop, udp) {
+	if by := g.legTo(to); by != nil && by != by.upstream.main() {
+		if hop, ok := m.Via(0); ok && g.sendByUDP(w, &hop, by.upstream.main()) {
 			return
 		}
 	}
@@ -239,11 +243,24 @@ func (g *Gateway) sendByUDP(w *work, hop *rewrite.ViaHop, udp *leg) bool {
 	return len(w.out) <= udp.max && g.sip.Send(udp.target, w.out) == nil
 }
 
-// upstreamAt returns the upstream at an address, else the first: a peer that is
-// no upstream is served in its name.
-func (g *Gateway) upstreamAt(addr netip.Addr) *upstream {
-	if up := (*g.sources.Load())[addr]; up != nil {
-		return up
+// upstreamAt returns the upstream that speaks from an address by a transport,
+// else the first: a peer that is no upstream is served in its name.
+func (g *Gateway) upstreamAt(proto transport.Proto, addr netip.AddrPort) *upstream {
+	best, score := g.upstreams[0], 0
+	for _, up := range g.upstreams {
+		if s := up.likeness(proto, addr); s > score {
+			best, score = up, s
+		}
 	}
-	return g.upstreams[0]
+	return best
+}
+
+// legTo returns the leg to a target, nil if its upstream has moved.
+func (g *Gateway) legTo(to transport.Target) *leg {
+	for _, up := range g.upstreams {
+		if l := up.leg(to.Proto); l != nil && l.target == to {
+			return l
+		}
+	}
+	return nil
 }

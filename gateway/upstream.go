@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -182,6 +183,24 @@ func (u *upstream) known(host []byte) bool {
 		}
 	}
 	return false
+}
+
+// likeness says how well a source fits the upstream, 0 if it is another's: hosts
+// may run several servers, told apart by transport and port.
+func (u *upstream) likeness(proto transport.Proto, from netip.AddrPort) int {
+	r := u.route.Load()
+	l := r.legs[proto]
+	switch {
+	case !slices.Contains(r.addrs, from.Addr().WithZone("")):
+		return 0
+	case l == nil:
+		return 1
+	case l.target.Addr.Port() == from.Port():
+		return 4
+	case u.Proto == proto:
+		return 3
+	}
+	return 2
 }
 
 func sameAddr(host []byte, addr netip.Addr) bool {
