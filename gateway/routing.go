@@ -179,14 +179,17 @@ func (g *Gateway) isAdvertised(uri rewrite.URI) bool {
 }
 
 // isHostPort reports whether a URI's host and port are `host[:port]` as text.
-// The URI may leave the port out.
+// The URI may leave the port out, and a browser leaves the one out of its Host
+// that ws or wss implies.
 func isHostPort(uri rewrite.URI, text []byte) bool {
 	rest, ok := cutFold(text, uri.Host)
-	if !ok || len(rest) > 0 && rest[0] != ':' {
+	switch {
+	case !ok || len(rest) > 0 && rest[0] != ':':
 		return false
-	}
-	if uri.Port == 0 {
+	case uri.Port == 0:
 		return true
+	case len(rest) == 0:
+		return uri.Port == 80 || uri.Port == 443
 	}
 	var buf [8]byte
 	port := strconv.AppendUint(append(buf[:0], ':'), uint64(uri.Port), 10)
