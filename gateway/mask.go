@@ -2,29 +2,26 @@ package gateway
 
 import "strings"
 
+// lineEnds makes each of CRLF, CR and LF an LF.
+var lineEnds = strings.NewReplacer("\r\n", "\n", "\r", "\n")
+
 // mask makes a message fit for a log: what its reader could log in with, or
-// hijack a client with, is left out. Lines end here at any LF, as a lenient
-// reader would have it.
+// hijack a client with, is left out. Lines end as the most lenient reader would
+// have it, and the body is looked at too: it may hold messages.
 func mask(msg []byte) string {
-	lines := strings.Split(string(msg), "\n")
+	lines := strings.Split(lineEnds.Replace(string(msg)), "\n")
 	secret := false
 	for i, line := range lines {
-		line = strings.TrimSuffix(line, "\r")
-		if line == "" {
-			break // the body follows
-		}
-		if folded := line[0] == ' ' || line[0] == '\t'; !folded {
-			name, _, _ := strings.Cut(line, ":")
-			if secret = isCredentials(strings.TrimSpace(name)); secret {
-				lines[i] = name + ": ***"
-				continue
-			}
-		}
-		if secret {
+		name, _, _ := strings.Cut(line, ":")
+		folded := strings.HasPrefix(line, " ") || strings.HasPrefix(line, "\t")
+		switch {
+		case !folded && isCredentials(strings.TrimSpace(name)):
+			secret, lines[i] = true, name+": ***"
+		case folded && secret:
 			lines[i] = " ***"
-			continue
+		default:
+			secret, lines[i] = false, maskTokens(line)
 		}
-		lines[i] = maskTokens(line)
 	}
 	return strings.Join(lines, "\n")
 }
