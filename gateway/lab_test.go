@@ -21,7 +21,7 @@ const patience = 5 * time.Second
 // lab is a gateway between browsers and a PBX of the test's own, all on real
 // loopback sockets.
 type lab struct {
-	t     *testing.T
+	t     *scope
 	gw    *Gateway
 	cfg   Config
 	bound Bound
@@ -30,19 +30,32 @@ type lab struct {
 	stop  func() // the gateway, once
 }
 
+// scope is the test that a lab and all in it belong to: the subtest while one runs.
+type scope struct{ testing.TB }
+
+// run runs a subtest in the lab.
+func (l *lab) run(name string, f func()) {
+	outer := l.t.TB
+	outer.(*testing.T).Run(name, func(t *testing.T) {
+		l.t.TB = t
+		defer func() { l.t.TB = outer }()
+		f()
+	})
+}
+
 // newLab starts a gateway whose upstream is a UDP socket that the test reads
 // and writes. The options change the Config before it starts.
-func newLab(t *testing.T, options ...func(*Config)) *lab {
+func newLab(t testing.TB, options ...func(*Config)) *lab {
 	t.Helper()
-	l := &lab{t: t, pbx: newPBX(t)}
+	l := &lab{t: &scope{t}}
+	l.pbx = l.newPBX()
 	cfg := Config{Listen: []string{"127.0.0.1:0"}, SIPListen: "127.0.0.1:0"}
 	cfg.Upstreams = upstreams(t, "sip:"+l.pbx.addr())
-	cfg.Log, l.log = newJournal(t, zap.InfoLevel)
+	cfg.Log, l.log = newJournal(l.t, zap.InfoLevel)
 	for _, option := range options {
 		option(&cfg)
 	}
 	l.start(cfg)
-	l.pbx.gw = l.bound.SIP
 	return l
 }
 
@@ -83,12 +96,12 @@ func (l *lab) restart() {
 }
 
 // withKeyFile gives the gateway a key file that it has to make.
-func withKeyFile(t *testing.T) func(*Config) {
+func withKeyFile(t testing.TB) func(*Config) {
 	file := filepath.Join(t.TempDir(), "token.key")
 	return func(c *Config) { c.TokenKeyFile = file }
 }
 
-func upstreams(t *testing.T, texts ...string) (all []Upstream) {
+func upstreams(t testing.TB, texts ...string) (all []Upstream) {
 	t.Helper()
 	for _, text := range texts {
 		u, err := ParseUpstream(text)
@@ -179,11 +192,11 @@ func (l *lab) expectDropped(before [numReasons]uint64, want Reason) {
 // journal is a log that a test can wait on.
 type journal struct {
 	*observer.ObservedLogs
-	t       *testing.T
+	t       *scope
 	written chan struct{}
 }
 
-func newJournal(t *testing.T, level zapcore.Level) (*zap.Logger, *journal) {
+func newJournal(t *scope, level zapcore.Level) (*zap.Logger, *journal) {
 	core, logs := observer.New(level)
 	j := &journal{logs, t, make(chan struct{}, 1)}
 	return zap.New(core, zap.Hooks(func(zapcore.Entry) error {

@@ -154,7 +154,7 @@ func between(s, from, to string) string {
 
 // expectAnswer checks a response that the gateway gave by itself: an
 // independent reader takes it, and it repeats what RFC 3261 8.2.6.2 wants.
-func expectAnswer(t *testing.T, req, got sip, status int) {
+func expectAnswer(t testing.TB, req, got sip, status int) {
 	t.Helper()
 	parsed, err := parser.ParseMessage([]byte(got), log.NewDefaultLogrusLogger().WithPrefix("test"))
 	if err != nil {

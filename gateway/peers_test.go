@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
-	"testing"
 	"time"
 
 	"github.com/gobwas/ws"
@@ -18,7 +17,7 @@ import (
 
 // browser is a WebSocket client that speaks raw SIP.
 type browser struct {
-	t    *testing.T
+	t    *scope
 	conn net.Conn
 }
 
@@ -53,22 +52,21 @@ func (b *browser) expectClosed(code ws.StatusCode) {
 
 // pbx is a UDP socket that plays the SIP server.
 type pbx struct {
-	t    *testing.T
+	*lab
 	conn *net.UDPConn
-	gw   netip.AddrPort // where it sends
-	sent int            // requests
+	sent int // requests
 }
 
-func newPBX(t *testing.T) *pbx { return newPBXAt(t, "127.0.0.1:0") }
+func (l *lab) newPBX() *pbx { return l.newPBXAt("127.0.0.1:0") }
 
-func newPBXAt(t *testing.T, addr string) *pbx {
-	t.Helper()
+func (l *lab) newPBXAt(addr string) *pbx {
+	l.t.Helper()
 	conn, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.MustParseAddrPort(addr)))
 	if err != nil {
-		t.Fatal(err)
+		l.t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = conn.Close() })
-	return &pbx{t: t, conn: conn}
+	l.t.Cleanup(func() { _ = conn.Close() })
+	return &pbx{lab: l, conn: conn}
 }
 
 func (p *pbx) addr() string { return p.conn.LocalAddr().String() }
@@ -87,7 +85,7 @@ func (p *pbx) read() sip {
 
 func (p *pbx) send(msg sip) {
 	p.t.Helper()
-	if _, err := p.conn.WriteToUDPAddrPort([]byte(msg), p.gw); err != nil {
+	if _, err := p.conn.WriteToUDPAddrPort([]byte(msg), p.bound.SIP); err != nil {
 		p.t.Fatal(err)
 	}
 }
@@ -103,14 +101,14 @@ func (p *pbx) request(method, uri string) sip {
 
 // stream is a TCP or TLS connection that the PBX has with the gateway.
 type stream struct {
-	t    *testing.T
+	t    *scope
 	conn net.Conn
 	in   *bufio.Reader
 }
 
-func newStream(t *testing.T, conn net.Conn) *stream {
-	t.Cleanup(func() { _ = conn.Close() })
-	return &stream{t, conn, bufio.NewReader(conn)}
+func (l *lab) stream(conn net.Conn) *stream {
+	l.t.Cleanup(func() { _ = conn.Close() })
+	return &stream{l.t, conn, bufio.NewReader(conn)}
 }
 
 // dialTCP connects to the gateway's SIP port from an address of the test's choice.
@@ -121,29 +119,29 @@ func (l *lab) dialTCP(from string) *stream {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	return newStream(l.t, conn)
-}
-
-// accept returns the gateway's next connection to a listener.
-func accept(t *testing.T, on net.Listener) *stream {
-	t.Helper()
-	conn, err := on.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return newStream(t, conn)
+	return l.stream(conn)
 }
 
 // listenTCP opens a port on which the PBX waits for the gateway.
-func listenTCP(t *testing.T, addr string) *net.TCPListener {
-	t.Helper()
-	l, err := net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(netip.MustParseAddrPort(addr)))
+func (l *lab) listenTCP(addr string) *net.TCPListener {
+	l.t.Helper()
+	at, err := net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(netip.MustParseAddrPort(addr)))
 	if err != nil {
-		t.Fatal(err)
+		l.t.Fatal(err)
 	}
-	_ = l.SetDeadline(time.Now().Add(patience))
-	t.Cleanup(func() { _ = l.Close() })
-	return l
+	l.t.Cleanup(func() { _ = at.Close() })
+	return at
+}
+
+// accept returns the gateway's next connection to a listener.
+func (l *lab) accept(on *net.TCPListener) *stream {
+	l.t.Helper()
+	_ = on.SetDeadline(time.Now().Add(patience))
+	conn, err := on.Accept()
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return l.stream(conn)
 }
 
 func (s *stream) send(msg sip) {
