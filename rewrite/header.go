@@ -92,6 +92,37 @@ func headerOf(name []byte) Header {
 	return OtherHeader
 }
 
+// compactForms are the compact forms of fields that only configuration names.
+var compactForms = [...]struct {
+	compact byte
+	full    []byte
+}{
+	{'a', []byte("Accept-Contact")},
+	{'b', []byte("Referred-By")},
+	{'d', []byte("Request-Disposition")},
+	{'e', []byte("Content-Encoding")},
+	{'j', []byte("Reject-Contact")},
+	{'n', []byte("Identity-Info")},
+	{'o', []byte("Event")},
+	{'r', []byte("Refer-To")},
+	{'s', []byte("Subject")},
+	{'u', []byte("Allow-Events")},
+	{'x', []byte("Session-Expires")},
+	{'y', []byte("Identity")},
+}
+
+// fullName returns the name that a compact form stands for, or name itself.
+func fullName(name []byte) []byte {
+	if len(name) == 1 {
+		for i := range compactForms {
+			if form := &compactForms[i]; form.compact == lower(name[0]) {
+				return form.full
+			}
+		}
+	}
+	return name
+}
+
 // equalFold compares ASCII without regard to case. Unlike bytes.EqualFold it
 // does not fold U+017F or U+212A, which are no letters of a SIP token.
 func equalFold(b []byte, s string) bool {

@@ -11,7 +11,7 @@ type RequestUp struct {
 	// Contacts holds, for each Contact in order, what stands for its URI, with
 	// angle brackets; it is not looked at for `*`.
 	Contacts [][]byte
-	// Strip names further headers that are not taken from a browser.
+	// Strip names further headers that are not taken from a browser, in full.
 	Strip []string
 	// ClientIPHeader, if not empty, names a header that says ClientIP.
 	ClientIPHeader string
@@ -50,7 +50,7 @@ func (r *RequestUp) Append(dst []byte, m *Message) []byte {
 				s.dropOutbound(i)
 			}
 		case OtherHeader:
-			if named(m.Raw[l.lo:l.nameHi], r.Strip) || named(m.Raw[l.lo:l.nameHi], []string{r.ClientIPHeader}) {
+			if name := fullName(m.Raw[l.lo:l.nameHi]); named(name, r.Strip) || equalFold(name, r.ClientIPHeader) {
 				s.dropLine(l)
 			}
 		}
@@ -72,7 +72,7 @@ func (r *RequestUp) putAdded(s *splice) {
 type ResponseUp struct {
 	// Contact, if not empty, stands for the URI of each Contact, with angle brackets.
 	Contact []byte
-	// Strip names further headers that are not taken from a browser.
+	// Strip names further headers that are not taken from a browser, in full.
 	Strip []string
 }
 
@@ -95,7 +95,7 @@ func (r *ResponseUp) Append(dst []byte, m *Message) []byte {
 				s.putContact(i, r.Contact)
 			}
 		case OtherHeader:
-			if named(m.Raw[l.lo:l.nameHi], r.Strip) {
+			if named(fullName(m.Raw[l.lo:l.nameHi]), r.Strip) {
 				s.dropLine(l)
 			}
 		}
