@@ -39,7 +39,7 @@ func failures() (func(error), chan error) {
 }
 
 // moreThanKernel is more than the socket buffers of both ends ever take.
-const moreThanKernel = 32 << 20
+const moreThanKernel = 16 << 20
 
 // stuff leaves b with bytes that only reading at the far end gets rid of.
 func stuff(t *testing.T, b *backlog) {

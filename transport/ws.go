@@ -172,7 +172,6 @@ func NewWSServer(cfg WSConfig) *WSServer {
 // Listen listens on a TCP address for browsers. The kernel's keep-alive is off:
 // a WebSocket ping asks the browser itself, and every interval.
 func Listen(addr string) (net.Listener, error) {
-
 	cfg := net.ListenConfig{KeepAlive: -1}
 	return cfg.Listen(context.Background(), "tcp", addr)
 }

@@ -167,9 +167,9 @@ func TestWSHalfOpen(t *testing.T) {
 // Whatever a browser sends is a sign of life, the start of a frame too.
 func TestWSSignsOfLife(t *testing.T) {
 	for name, sign := range map[string][]byte{
-		"pong":                         frame(ws.OpPong, true, ""),
-		"message":                      text("OPTIONS"),
-		"a byte of an endless message": {0},
+		"pong":                     frame(ws.OpPong, true, ""),
+		"message":                  text("OPTIONS"),
+		"a byte of a long message": {0},
 	} {
 		s := startWS(t, WSConfig{PingInterval: pingBuckets * time.Millisecond}, nil)
 		p, c := s.dial(t)
