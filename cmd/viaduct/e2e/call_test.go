@@ -155,7 +155,7 @@ var calling = []Scenario{
 	{Name: "REFER in", Play: func(t *testing.T, lab *Lab) {
 		target := lab.Callee("recv-invite", "send-200", "recv-ack", "recv-bye")
 		phone := lab.Registered("alice")
-		sipp := startSipp(t, lab.host, lab.PBX,
+		sipp := lab.Sipp(
 			[]string{"send-invite", "recv-200", "send-ack", "send-refer", "recv-notify", "recv-notify", "send-bye"},
 			To("alice"), ReferTo(target.User()))
 		call := phone.WaitCall(t, 1)
@@ -170,8 +170,6 @@ var calling = []Scenario{
 		target.Wait(t)
 	}},
 }
-
-func TestCalls(t *testing.T) { runMatrix(t, calling) }
 
 var messaging = []Scenario{
 	{Name: "MESSAGE out", Play: func(t *testing.T, lab *Lab) {
@@ -222,5 +220,3 @@ var messaging = []Scenario{
 		sipp.Wait(t)
 	}},
 }
-
-func TestMessaging(t *testing.T) { runMatrix(t, messaging) }

@@ -13,6 +13,7 @@ type Lab struct {
 	t     testing.TB
 	host  Host
 	pages []*Page
+	sipps []*Sipp
 }
 
 // newLab starts a PBX and a viaduct of its own for the test.
@@ -27,7 +28,7 @@ func newLab(t testing.TB, stack Stack, leg Leg, flags ...string) *Lab {
 
 // finish judges the traffic, and shows it when the test has failed.
 func (lab *Lab) finish() {
-	checkPBXSide(lab.t, lab.PBX, lab.Via)
+	checkPBXSide(lab.t, lab.PBX, lab.Via, lab.sipps)
 	for _, page := range lab.pages {
 		checkBrowserSide(lab.t, page)
 	}
@@ -77,11 +78,19 @@ func (lab *Lab) Registered(user string) *Phone {
 // Callee starts a sipp that waits behind the PBX for what its ladder begins with.
 func (lab *Lab) Callee(ladder ...string) *Sipp {
 	lab.t.Helper()
-	return startSipp(lab.t, lab.host, lab.PBX, ladder)
+	return lab.Sipp(ladder)
 }
 
 // Caller starts a sipp that begins its ladder with the account user at once.
 func (lab *Lab) Caller(user string, ladder ...string) *Sipp {
 	lab.t.Helper()
-	return startSipp(lab.t, lab.host, lab.PBX, ladder, To(user))
+	return lab.Sipp(ladder, To(user))
+}
+
+// Sipp starts a sipp with any options.
+func (lab *Lab) Sipp(ladder []string, options ...SippOption) *Sipp {
+	lab.t.Helper()
+	sipp := startSipp(lab.t, lab.host, lab.PBX, ladder, options...)
+	lab.sipps = append(lab.sipps, sipp)
+	return sipp
 }

@@ -5,7 +5,6 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"text/tabwriter"
@@ -48,28 +47,25 @@ type Scenario struct {
 	Play   func(t *testing.T, lab *Lab)
 }
 
-// runMatrix plays scenarios as subtests SCENARIO/STACK/LEG.
-func runMatrix(t *testing.T, scenarios []Scenario) {
+// scenarios are the rows of the matrix.
+var scenarios = slices.Concat(registration, calling, messaging, several, between)
+
+// TestMatrix plays every scenario as TestMatrix/SCENARIO/STACK/LEG.
+func TestMatrix(t *testing.T) {
 	for row, scenario := range scenarios {
 		stacks := scenario.Stacks
 		if stacks == nil {
 			stacks = []Stack{JsSIP, SIPJS}
 		}
-		t.Run(scenario.Name, func(t *testing.T) {
-			t.Parallel()
-			for _, stack := range stacks {
-				t.Run(string(stack), func(t *testing.T) {
+		for _, stack := range stacks {
+			for _, leg := range legsFor(row, stack) {
+				t.Run(fmt.Sprintf("%s/%s/%s", scenario.Name, stack, leg), func(t *testing.T) {
 					t.Parallel()
-					for _, leg := range legsFor(row, stack) {
-						t.Run(leg.String(), func(t *testing.T) {
-							t.Parallel()
-							t.Cleanup(func() { results.record(scenario.Name, stack, leg, !t.Failed()) })
-							scenario.Play(t, newLab(t, stack, leg))
-						})
-					}
+					t.Cleanup(func() { results.record(row, stack, leg, !t.Failed()) })
+					scenario.Play(t, newLab(t, stack, leg))
 				})
 			}
-		})
+		}
 	}
 }
 
@@ -89,55 +85,60 @@ var results matrix
 
 type matrix struct {
 	mu    sync.Mutex
-	rows  []string // scenarios in the order they finished
-	cells map[string]map[string]bool
+	cells map[cell]bool // whether a cell that was played has passed
 }
 
-func (m *matrix) record(scenario string, stack Stack, leg Leg, passed bool) {
+type cell struct {
+	row   int
+	stack Stack
+	leg   Leg
+}
+
+func (m *matrix) record(row int, stack Stack, leg Leg, passed bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.cells == nil {
-		m.cells = map[string]map[string]bool{}
+		m.cells = map[cell]bool{}
 	}
-	if m.cells[scenario] == nil {
-		m.cells[scenario] = map[string]bool{}
-		m.rows = append(m.rows, scenario)
-	}
-	m.cells[scenario][column(stack, leg)] = passed
+	m.cells[cell{row, stack, leg}] = passed
 }
 
-func column(stack Stack, leg Leg) string { return fmt.Sprintf("%s %s", stack, leg) }
-
-// print writes the matrix as a table; a cell that was not played is a dot.
+// print writes the matrix as a table, nothing if none of it was played. A cell
+// that was not played is a dot.
 func (m *matrix) print(w io.Writer) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if len(m.rows) == 0 {
+	if len(m.cells) == 0 {
 		return
 	}
-	var columns []string
+	table := tabwriter.NewWriter(w, 0, 0, 1, ' ', 0)
+	fmt.Fprint(table, "\nscenario")
 	for _, stack := range []Stack{JsSIP, SIPJS} {
 		for _, leg := range legs {
-			columns = append(columns, column(stack, leg))
+			fmt.Fprintf(table, "\t%s %s", stack, leg)
 		}
 	}
-	slices.Sort(columns)
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(table, "\nscenario\t%s\n", strings.Join(columns, "\t"))
-	slices.Sort(m.rows)
-	for _, row := range m.rows {
-		marks := make([]string, len(columns))
-		for i, name := range columns {
-			switch passed, played := m.cells[row][name]; {
-			case !played:
-				marks[i] = "·"
-			case passed:
-				marks[i] = "ok"
-			default:
-				marks[i] = "FAIL"
+	fmt.Fprintln(table)
+	for row, scenario := range scenarios {
+		fmt.Fprint(table, scenario.Name)
+		for _, stack := range []Stack{JsSIP, SIPJS} {
+			for _, leg := range legs {
+				fmt.Fprintf(table, "\t%s", m.mark(cell{row, stack, leg}))
 			}
 		}
-		fmt.Fprintf(table, "%s\t%s\n", row, strings.Join(marks, "\t"))
+		fmt.Fprintln(table)
 	}
 	_ = table.Flush()
+}
+
+func (m *matrix) mark(c cell) string {
+	passed, played := m.cells[c]
+	switch {
+	case !played:
+		return "·"
+	case passed:
+		return "ok"
+	default:
+		return "FAIL"
+	}
 }

@@ -46,5 +46,3 @@ var registration = []Scenario{
 		}
 	}},
 }
-
-func TestRegistration(t *testing.T) { runMatrix(t, registration) }
