@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 )
@@ -37,6 +38,7 @@ type sipSide struct {
 	strangers   chan Source
 	garbled     chan garbled
 	undelivered chan undelivered
+	stop        func() // closes it and waits for Serve
 }
 
 // startSIP serves cfg until the test ends, on a loopback port and for everybody
@@ -67,7 +69,7 @@ func startSIP(t testing.TB, cfg SIPConfig) *sipSide {
 	}
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(context.Background()) }()
-	t.Cleanup(func() {
+	s.stop = sync.OnceFunc(func() {
 		if err := s.Close(); err != nil {
 			t.Errorf("Close: %v", err)
 		}
@@ -75,6 +77,7 @@ func startSIP(t testing.TB, cfg SIPConfig) *sipSide {
 			t.Errorf("Serve: %v", err)
 		}
 	})
+	t.Cleanup(s.stop)
 	return s
 }
 
@@ -128,8 +131,8 @@ func TestCloseLeavesNoGoroutine(t *testing.T) {
 	hanging := Target{Proto: ProtoTLS, Addr: silent.Addr().(*net.TCPAddr).AddrPort(), ServerName: "a"}
 	near.send(t, hanging, sipMessage("waits"))
 
-	near.Close()
-	far.Close()
+	near.stop()
+	far.stop()
 	if left := running(); len(left) > 0 {
 		t.Errorf("after Close:\n%s", strings.Join(left, "\n\n"))
 	}
