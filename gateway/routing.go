@@ -161,7 +161,12 @@ func (g *Gateway) ownRoutes(f *flow, m *rewrite.Message) int {
 		return 0
 	}
 	uri, ok := rewrite.ParseURI(m.Text(a.URI))
-	if ok && (isHostPort(uri, f.host) || g.isAdvertised(uri)) {
+	switch {
+	case !ok:
+		return 0
+	case uri.Port == 0 && g.named(uri.Host, 0) != nil:
+		return 0 // a server on the gateway's own host, as it writes its Record-Route
+	case isHostPort(uri, f.host), g.isAdvertised(uri):
 		return 1
 	}
 	return 0
