@@ -100,6 +100,7 @@ func (g *Gateway) Serve(ctx context.Context) error {
 	}
 	g.resolveAll(ctx)
 	g.warnOneWay()
+	g.watch(ctx)
 
 	var running sync.WaitGroup
 	failed := make(chan error, len(listeners)+2)
@@ -108,7 +109,6 @@ func (g *Gateway) Serve(ctx context.Context) error {
 		running.Go(func() { failed <- g.web.Serve(l, g.serverTLS()) })
 	}
 	running.Go(func() { g.housekeep(ctx) })
-	running.Go(func() { g.watch(ctx) })
 	running.Go(func() { g.greet(ctx) })
 	if g.cfg.Ready != nil {
 		g.cfg.Ready(g.bound(listeners))

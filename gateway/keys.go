@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"go.uber.org/zap"
 
@@ -48,9 +49,13 @@ func makeKeyFile(path string) ([]byte, error) {
 
 // reloadKeys takes over a changed key file; a broken one changes nothing.
 func (g *Gateway) reloadKeys() {
-	keys, err := loadKeys(g.cfg.TokenKeyFile, g.keys.Load())
+	old := g.keys.Load()
+	keys, err := loadKeys(g.cfg.TokenKeyFile, old)
 	if err != nil {
 		g.log.Error("token keys not reloaded", zap.Error(fmt.Errorf("%s: %w", g.cfg.TokenKeyFile, err)))
+		return
+	}
+	if slices.Equal(keys.Keys(), old.Keys()) {
 		return
 	}
 	g.keys.Store(keys)

@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"os"
 	"slices"
-	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -181,32 +180,34 @@ func (g *Gateway) loadCertificates() (err error) {
 	return nil
 }
 
-// watch takes over changed key and certificate files until ctx ends.
+// watch takes over changed key and certificate files until ctx ends. It returns
+// once it watches; what changed since the files were read is not missed.
 func (g *Gateway) watch(ctx context.Context) {
-	var watching sync.WaitGroup
-	defer watching.Wait()
-	run := func(changed func(), paths ...string) {
-		watching.Go(func() {
-			if err := transport.WatchFiles(ctx, paths, changed); err != nil {
-				g.log.Error("files not watched", zap.Strings("files", paths), zap.Error(err))
-			}
-		})
+	if file := g.cfg.TokenKeyFile; file != "" {
+		g.logUnwatched(file, transport.WatchFiles(ctx, []string{file}, g.reloadKeys))
+		g.reloadKeys()
 	}
-	if g.cfg.TokenKeyFile != "" {
-		run(g.reloadKeys, g.cfg.TokenKeyFile)
+	if file := g.cfg.TLSCert; file != "" {
+		g.logUnwatched(file, g.browserTLS.Watch(ctx, g.certificateReloaded(file)))
 	}
-	if g.browserTLS != nil {
-		run(func() { g.reloadCertificate(g.browserTLS, g.cfg.TLSCert) }, g.cfg.TLSCert, g.cfg.TLSKey)
-	}
-	if g.sipTLS != nil {
-		run(func() { g.reloadCertificate(g.sipTLS, g.cfg.SIPTLSCert) }, g.cfg.SIPTLSCert, g.cfg.SIPTLSKey)
+	if file := g.cfg.SIPTLSCert; file != "" {
+		g.logUnwatched(file, g.sipTLS.Watch(ctx, g.certificateReloaded(file)))
 	}
 }
 
-func (g *Gateway) reloadCertificate(c *transport.Certificate, path string) {
-	if err := c.Reload(); err != nil {
-		g.log.Error("certificate not reloaded", zap.String("file", path), zap.Error(err))
-		return
+func (g *Gateway) logUnwatched(file string, err error) {
+	if err != nil {
+		g.log.Error("file not watched", zap.String("file", file), zap.Error(err))
 	}
-	g.log.Info("certificate reloaded", zap.String("file", path))
+}
+
+// certificateReloaded returns what logs the outcome of a reload.
+func (g *Gateway) certificateReloaded(file string) func(error) {
+	return func(err error) {
+		if err != nil {
+			g.log.Error("certificate not reloaded", zap.String("file", file), zap.Error(err))
+			return
+		}
+		g.log.Info("certificate reloaded", zap.String("file", file))
+	}
 }
