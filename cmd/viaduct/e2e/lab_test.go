@@ -16,12 +16,20 @@ type Lab struct {
 	sipps []*Sipp
 }
 
-// newLab starts a PBX and a viaduct of its own for the test.
+// newLab starts a PBX and a viaduct of its own for the test; flags are
+// viaduct's besides those of the leg.
 func newLab(t testing.TB, stack Stack, leg Leg, flags ...string) *Lab {
 	t.Helper()
-	lab := &Lab{Stack: stack, Leg: leg, t: t, host: loopback}
-	lab.PBX = startKamailio(t, loopback)
-	lab.Via = startViaduct(t, loopback, leg, lab.PBX, flags...)
+	return newLabOn(t, loopback, stack, leg, flags...)
+}
+
+// newLabOn is newLab with everything but the browser on host, which may be a
+// namespace where packets can be dropped.
+func newLabOn(t testing.TB, host Host, stack Stack, leg Leg, flags ...string) *Lab {
+	t.Helper()
+	lab := &Lab{Stack: stack, Leg: leg, t: t, host: host}
+	lab.PBX = startKamailio(t, host)
+	lab.Via = startViaduct(t, host, leg, lab.PBX, flags...)
 	t.Cleanup(lab.finish)
 	return lab
 }
@@ -64,7 +72,11 @@ func (lab *Lab) Phone(user string) *Phone {
 // PhoneIn makes a user agent in a page of the lab.
 func (lab *Lab) PhoneIn(page *Page, user string, options PhoneOptions) *Phone {
 	lab.t.Helper()
-	return page.newPhone(lab.t, lab.Via.WebSocket, user, options)
+	ws := lab.Via.WebSocket
+	if options.WebSocket != "" {
+		ws = options.WebSocket
+	}
+	return page.newPhone(lab.t, ws, user, options)
 }
 
 // Registered is Phone, registered.

@@ -103,8 +103,8 @@ func (m *matrix) record(row int, stack Stack, leg Leg, passed bool) {
 	m.cells[cell{row, stack, leg}] = passed
 }
 
-// print writes the matrix as a table, nothing if none of it was played. A cell
-// that was not played is a dot.
+// print writes the matrix as a table, without the rows that were not
+// played at all. A cell that was not played is a dot.
 func (m *matrix) print(w io.Writer) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -120,6 +120,9 @@ func (m *matrix) print(w io.Writer) {
 	}
 	fmt.Fprintln(table)
 	for row, scenario := range scenarios {
+		if !m.played(row) {
+			continue
+		}
 		fmt.Fprint(table, scenario.Name)
 		for _, stack := range []Stack{JsSIP, SIPJS} {
 			for _, leg := range legs {
@@ -129,6 +132,15 @@ func (m *matrix) print(w io.Writer) {
 		fmt.Fprintln(table)
 	}
 	_ = table.Flush()
+}
+
+func (m *matrix) played(row int) bool {
+	for c := range m.cells {
+		if c.row == row {
+			return true
+		}
+	}
+	return false
 }
 
 func (m *matrix) mark(c cell) string {

@@ -21,6 +21,7 @@ type PhoneOptions struct {
 	ContactName string // SIP.js: the user part of the Contact
 	ViaHost     string // SIP.js: the Via host, which JsSIP shares between the UAs of a page
 	Silent      bool   // SIP.js: no 180 for an incoming call
+	WebSocket   string // instead of the lab's viaduct, such as Viaduct.WebSocketAt a Wire
 }
 
 // newPhone makes a user agent that connects to the WebSocket URL ws, and waits

@@ -4,24 +4,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 )
-
-// buildViaduct builds the command with the race detector and returns its path.
-func buildViaduct(dir string) (string, error) {
-	binary := filepath.Join(dir, "viaduct")
-	build := exec.Command("go", "build", "-race", "-o", binary, "..")
-	build.Stderr = os.Stderr
-	if err := build.Run(); err != nil {
-		return "", fmt.Errorf("building viaduct: %w", err)
-	}
-	return binary, nil
-}
 
 // A LogLine is one entry of viaduct's log.
 type LogLine struct {
@@ -53,7 +40,8 @@ func startViaduct(t testing.TB, host Host, leg Leg, pbx *Kamailio, flags ...stri
 		"--allow-origin="+browser.Origin(),
 		"--log-format=json", "--log-level=debug")
 	v.flags = append(v.flags, flags...)
-	v.start(t, netip.AddrPortFrom(host.IP, 0).String(), netip.AddrPortFrom(host.IP, 0).String(), netip.AddrPortFrom(host.IP, 0).String())
+	anyPort := netip.AddrPortFrom(host.IP, 0).String()
+	v.start(t, anyPort, anyPort, anyPort)
 	return v
 }
 
@@ -112,9 +100,20 @@ func (v *Viaduct) Kill(t testing.TB) {
 // same keys.
 func (v *Viaduct) Restart(t testing.TB) {
 	t.Helper()
-	_, address, _ := strings.Cut(v.WebSocket, "://")
-	address, _, _ = strings.Cut(address, "/")
-	v.start(t, address, v.SIP.String(), v.SIPTLS.String())
+	v.start(t, v.Listen().String(), v.SIP.String(), v.SIPTLS.String())
+}
+
+// Listen is the address of the WebSocket listener.
+func (v *Viaduct) Listen() netip.AddrPort {
+	_, rest, _ := strings.Cut(v.WebSocket, "://")
+	address, _, _ := strings.Cut(rest, "/")
+	return netip.MustParseAddrPort(address)
+}
+
+// WebSocketAt is the WebSocket URL by way of another address, that of a Wire
+// to Listen, for PhoneOptions.WebSocket.
+func (v *Viaduct) WebSocketAt(addr netip.AddrPort) string {
+	return strings.Replace(v.WebSocket, v.Listen().String(), addr.String(), 1)
 }
 
 // WaitLog waits for a log entry with that message of the running process.
