@@ -152,29 +152,28 @@ func (w *work) restoreContact(user []byte) []byte {
 func (g *Gateway) registered(f *flow, w *work) {
 	switch seal := &w.up; seal.Register {
 	case rewrite.RegisterBind:
-		g.bind(f, w)
+		g.register(seal.Client, f, g.bindListed(f, w))
 	case rewrite.RegisterUnbind:
-		g.clients.unregister(seal.Client, f)
-		f.setRegistered(seal.Client, false)
+		g.unregister(seal.Client, f)
+		g.bindListed(f, w)
 	case rewrite.RegisterWildcard:
 		w.setAoR(f, nil, true)
 		for _, id := range f.clientsOf(w.aor) {
-			g.clients.unregister(id, f)
-			f.setRegistered(id, false)
+			g.unregister(id, f)
 		}
 	}
 }
 
-// bind binds the client that registered, for as long as the SIP server granted.
-// The request's further Contacts, which the 2xx lists too, are bound if they
-// are nowhere else.
-func (g *Gateway) bind(f *flow, w *work) {
+// bindListed binds the client's further Contacts, which the 2xx lists too, if
+// they are nowhere else. It returns the expiry in seconds of the one that the
+// REGISTER is about.
+func (g *Gateway) bindListed(f *flow, w *work) (expires int) {
 	m, keys := &w.msg, g.keys.Load()
-	lifetime := m.DefaultExpires()
+	expires = m.DefaultExpires()
 	for values := m.Values(rewrite.Contact); ; {
 		v, ok := values.Next()
 		if !ok {
-			break
+			return expires
 		}
 		a, ok := m.ParseAddress(v)
 		if !ok {
@@ -190,12 +189,16 @@ func (g *Gateway) bind(f *flow, w *work) {
 			continue
 		}
 		if token.ID == w.up.Client {
-			lifetime = m.Expires(a)
+			expires = m.Expires(a)
 		} else if g.clients.claim(token.ID, f) == f {
 			g.register(token.ID, f, m.Expires(a))
 		}
 	}
-	g.register(w.up.Client, f, lifetime)
+}
+
+func (g *Gateway) unregister(id rewrite.ClientID, f *flow) {
+	g.clients.unregister(id, f)
+	f.setRegistered(id, false)
 }
 
 func (g *Gateway) register(id rewrite.ClientID, f *flow, seconds int) {
