@@ -46,6 +46,16 @@ func (c *clients) known(id rewrite.ClientID) bool {
 	return ok
 }
 
+// registered reports whether a client's registration lasts.
+func (c *clients) registered(id rewrite.ClientID) bool {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.byID[id].lasts(c.now())
+}
+
+// lasts reports whether the registration of a binding has not ended yet.
+func (b binding) lasts(now time.Time) bool { return b.registered && now.Before(b.expires) }
+
 // claim binds a client provisionally to the flow that used it. It displaces
 // nobody: neither a client on another flow, nor one whose registration waits
 // for it to reconnect. It returns the flow on which the client is then.
@@ -56,7 +66,7 @@ func (c *clients) claim(id rewrite.ClientID, f *flow) *flow {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b := c.byID[id]
-	if b.flow != nil || b.registered && c.now().Before(b.expires) || !c.own(f, id) {
+	if b.flow != nil || b.lasts(c.now()) || !c.own(f, id) {
 		return b.flow
 	}
 	c.put(id, binding{flow: f})
@@ -118,7 +128,7 @@ func (c *clients) leave(f *flow) {
 	f.closed = true
 	for _, id := range f.owned {
 		b := c.byID[id]
-		if b.registered && now.Before(b.expires) && c.gone < c.max {
+		if b.lasts(now) && c.gone < c.max {
 			b.flow = nil
 			c.put(id, b)
 		} else {

@@ -30,7 +30,7 @@ func (g *Gateway) identify(f *flow, w *work, hop *rewrite.ViaHop) Reason {
 		return 0
 	}
 	if !named {
-		first, named = f.last(viaHost, w.aor)
+		first, named = g.last(f, viaHost, w.aor)
 	}
 	w.up = rewrite.UpSeal{Key: g.keys.Load().First(), HasFlow: true, Flow: f.id}
 	if !named {
@@ -62,8 +62,8 @@ func (g *Gateway) place(f *flow, w *work, id rewrite.ClientID) *flow {
 // when the SIP server has accepted it.
 func (g *Gateway) identifyRegister(f *flow, w *work, first contact, named bool, viaHost []byte) {
 	if !named {
-		first, _ = f.last(viaHost, w.aor)
-		if !bytes.Equal(first.aor, w.aor) {
+		var known bool
+		if first, known = g.last(f, viaHost, w.aor); !known || !bytes.Equal(first.aor, w.aor) {
 			first.key = g.keys.Load().First()
 			first.origin = first.key.Origin(w.aor, viaHost)
 		}
@@ -91,6 +91,13 @@ func (w *work) registerKind() rewrite.Register {
 		return rewrite.RegisterUnbind
 	}
 	return rewrite.RegisterBind
+}
+
+// last returns the client that a request without a Contact is of, unless its key
+// has been removed: a seal made with that would not verify.
+func (g *Gateway) last(f *flow, viaHost, aor []byte) (contact, bool) {
+	c, ok := f.last(viaHost, aor)
+	return c, ok && slices.Contains(g.keys.Load().Keys(), c.key)
 }
 
 // setAoR finds the address-of-record that a request is sent for.
@@ -122,7 +129,7 @@ func (g *Gateway) signContacts(f *flow, w *work, viaHost []byte) (first contact,
 		if a.Star {
 			continue
 		}
-		c, err := g.contact(f, viaHost, w.aor, w.msg.Text(a.URI))
+		c, err := g.contact(f, w, viaHost, w.msg.Text(a.URI))
 		if err != nil {
 			return contact{}, false, ReasonContactTooLong
 		}
@@ -134,21 +141,26 @@ func (g *Gateway) signContacts(f *flow, w *work, viaHost []byte) (first contact,
 }
 
 // contact returns the client that a Contact means, with its token. A client
-// keeps the key of its live binding: with another one the SIP server would
-// hold it twice.
-func (g *Gateway) contact(f *flow, viaHost, aor, uri []byte) (contact, error) {
-	keys := g.keys.Load()
-	c, ok := f.find(viaHost, aor, uri)
-	if ok && (c.key == keys.First() || slices.Contains(keys.Keys(), c.key) && g.clients.known(c.client)) {
+// keeps the key of its registration, since with another one the SIP server would
+// hold it twice, and in its calls the one by which they reach it.
+func (g *Gateway) contact(f *flow, w *work, viaHost, uri []byte) (contact, error) {
+	keys, holds := g.keys.Load(), g.clients.known
+	if w.msg.Is("REGISTER") {
+		holds = g.clients.registered
+	}
+	c, ok := f.find(viaHost, w.aor, uri)
+	if ok && (c.key == keys.First() || slices.Contains(keys.Keys(), c.key) && holds(c.client)) {
 		return c, nil
 	}
-	c, err := newContact(keys.First(), viaHost, aor, uri)
+	c, err := newContact(keys.First(), viaHost, w.aor, uri)
 	if err != nil {
 		return c, err
 	}
-	for _, key := range keys.Keys()[1:] {
-		if old, err := newContact(key, viaHost, aor, uri); err == nil && g.clients.known(old.client) {
-			c = old
+	if !holds(c.client) {
+		for _, key := range keys.Keys()[1:] {
+			if old, err := newContact(key, viaHost, w.aor, uri); err == nil && holds(old.client) {
+				c = old
+			}
 		}
 	}
 	f.remember(c)
