@@ -47,31 +47,38 @@ func (l *lab) run(name string, f func()) {
 // and writes. The options change the Config before it starts.
 func newLab(t testing.TB, options ...func(*Config)) *lab {
 	t.Helper()
+	l := preparedLab(t)
+	for _, option := range options {
+		option(&l.cfg)
+	}
+	l.start()
+	return l
+}
+
+// preparedLab has a PBX and a Config for the gateway, which the test starts.
+func preparedLab(t testing.TB) *lab {
+	t.Helper()
 	l := &lab{t: &scope{t}}
 	l.pbx = l.newPBX()
-	cfg := Config{Listen: []string{"127.0.0.1:0"}, SIPListen: "127.0.0.1:0"}
-	cfg.Upstreams = upstreams(t, "sip:"+l.pbx.addr())
-	cfg.Log, l.log = newJournal(l.t, zap.InfoLevel)
-	for _, option := range options {
-		option(&cfg)
-	}
-	l.start(cfg)
+	l.cfg = Config{Listen: []string{"127.0.0.1:0"}, SIPListen: "127.0.0.1:0"}
+	l.cfg.Upstreams = upstreams(t, "sip:"+l.pbx.addr())
+	l.cfg.Log, l.log = newJournal(l.t, zap.InfoLevel)
 	return l
 }
 
 // start runs a gateway until the test ends, or stop is called.
-func (l *lab) start(cfg Config) {
+func (l *lab) start() {
 	l.t.Helper()
 	ready := make(chan Bound, 1)
-	cfg.Ready = func(b Bound) { ready <- b }
-	gw, err := New(cfg)
+	l.cfg.Ready = func(b Bound) { ready <- b }
+	gw, err := New(l.cfg)
 	if err != nil {
 		l.t.Fatal(err)
 	}
+	l.gw = gw
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() { served <- gw.Serve(ctx) }()
-	l.gw, l.cfg = gw, cfg
 	l.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-served; err != nil {
@@ -90,15 +97,13 @@ func (l *lab) start(cfg Config) {
 func (l *lab) restart() {
 	l.t.Helper()
 	l.stop()
-	cfg := l.cfg
-	cfg.SIPListen = l.bound.SIP.String()
-	l.start(cfg)
+	l.cfg.SIPListen = l.bound.SIP.String()
+	l.start()
 }
 
 // withKeyFile gives the gateway a key file that it has to make.
 func withKeyFile(t testing.TB) func(*Config) {
-	file := filepath.Join(t.TempDir(), "token.key")
-	return func(c *Config) { c.TokenKeyFile = file }
+	return func(c *Config) { c.TokenKeyFile = filepath.Join(t.TempDir(), "token.key") }
 }
 
 func upstreams(t testing.TB, texts ...string) (all []Upstream) {
