@@ -72,12 +72,14 @@ func (v *Values) fail() (Span, bool) {
 // empty Via.
 func (v *Values) Bad() bool { return v.bad }
 
+// trim returns raw[lo:hi] without the white space around it. Of nothing but
+// white space it leaves the empty text at lo.
 func trim(raw []byte, lo, hi int) Span {
-	for lo < hi && isSpace(raw[lo]) {
-		lo++
-	}
 	for hi > lo && isSpace(raw[hi-1]) {
 		hi--
+	}
+	for lo < hi && isSpace(raw[lo]) {
+		lo++
 	}
 	return Span{uint16(lo), uint16(hi)}
 }
