@@ -30,16 +30,25 @@ type Viaduct struct {
 }
 
 // startViaduct starts viaduct on host for that leg to the PBX, and returns when
-// it serves and the PBX has answered it. Its listeners' addresses, its key file
-// and the pages' origin are set; flags are added to that.
+// it serves and the PBX has answered it.
 func startViaduct(t testing.TB, host Host, leg Leg, pbx *Kamailio, flags ...string) *Viaduct {
 	t.Helper()
+	v := launchViaduct(t, host, append(leg.flags(t, host, pbx), flags...)...)
+	v.WaitLog(t, "upstream answered")
+	return v
+}
+
+// launchViaduct starts viaduct on host, and returns when it serves. Its
+// listeners' addresses, its key file and the pages' origin are set; flags are
+// added to that.
+func launchViaduct(t testing.TB, host Host, flags ...string) *Viaduct {
+	t.Helper()
 	v := &Viaduct{host: host}
-	v.flags = append(leg.flags(t, host, pbx),
-		"--token-key-file="+filepath.Join(t.TempDir(), "token.key"),
-		"--allow-origin="+browser.Origin(),
-		"--log-format=json", "--log-level=debug")
-	v.flags = append(v.flags, flags...)
+	v.flags = append([]string{
+		"--token-key-file=" + filepath.Join(t.TempDir(), "token.key"),
+		"--allow-origin=" + browser.Origin(),
+		"--log-format=json", "--log-level=debug",
+	}, flags...)
 	anyPort := netip.AddrPortFrom(host.IP, 0).String()
 	v.start(t, anyPort, anyPort, anyPort)
 	return v
@@ -54,7 +63,6 @@ func (v *Viaduct) start(t testing.TB, listen, sip, sipTLS string) {
 	v.process = startProcess(t, "viaduct", v.host.command(viaductBinary, args...))
 	t.Cleanup(func() { v.checkOutput(t, v.process) })
 	v.learnAddresses(t, v.WaitLog(t, "listening"))
-	v.WaitLog(t, "upstream answered")
 }
 
 func (v *Viaduct) servesTLS() bool {
@@ -101,6 +109,7 @@ func (v *Viaduct) Kill(t testing.TB) {
 func (v *Viaduct) Restart(t testing.TB) {
 	t.Helper()
 	v.start(t, v.Listen().String(), v.SIP.String(), v.SIPTLS.String())
+	v.WaitLog(t, "upstream answered")
 }
 
 // Listen is the address of the WebSocket listener.
