@@ -7,11 +7,11 @@ import "testing"
 type Lab struct {
 	Stack Stack
 	Leg   Leg
+	Host  Host // of everything but the browser
 	PBX   *Kamailio
 	Via   *Viaduct
 
 	t     testing.TB
-	host  Host
 	pages []*Page
 	sipps []*Sipp
 }
@@ -27,7 +27,7 @@ func newLab(t testing.TB, stack Stack, leg Leg, flags ...string) *Lab {
 // namespace where packets can be dropped.
 func newLabOn(t testing.TB, host Host, stack Stack, leg Leg, flags ...string) *Lab {
 	t.Helper()
-	lab := &Lab{Stack: stack, Leg: leg, t: t, host: host}
+	lab := &Lab{Stack: stack, Leg: leg, t: t, Host: host}
 	lab.PBX = startKamailio(t, host)
 	lab.Via = startViaduct(t, host, leg, lab.PBX, flags...)
 	t.Cleanup(lab.finish)
@@ -102,7 +102,7 @@ func (lab *Lab) Caller(user string, ladder ...string) *Sipp {
 // Sipp starts a sipp with any options.
 func (lab *Lab) Sipp(ladder []string, options ...SippOption) *Sipp {
 	lab.t.Helper()
-	sipp := startSipp(lab.t, lab.host, lab.PBX, ladder, options...)
+	sipp := startSipp(lab.t, lab.Host, lab.PBX, ladder, options...)
 	lab.sipps = append(lab.sipps, sipp)
 	return sipp
 }

@@ -30,6 +30,8 @@ func newNamespace(t testing.TB) Host {
 	root(t, "ip", "netns", "add", name)
 	t.Cleanup(func() { root(t, "ip", "netns", "delete", name) })
 	root(t, "ip", "link", "add", near, "type", "veth", "peer", "name", far, "netns", name)
+	// Connections that were silenced keep a deleted namespace alive for minutes.
+	t.Cleanup(func() { root(t, "ip", "link", "delete", near) })
 	root(t, "ip", "address", "add", nearIP.String()+"/30", "dev", near)
 	root(t, "ip", "link", "set", near, "up")
 	host.run(t, "ip", "address", "add", farIP.String()+"/30", "dev", far)

@@ -132,11 +132,20 @@ func (ph *Phone) UnregisterAll(t testing.TB) {
 	ph.WaitAfter(t, mark, "unregistered")
 }
 
-// DropSocket closes the phone's WebSocket from below: the stack reconnects
-// and registers again.
-func (ph *Phone) DropSocket(t testing.TB) {
+// CloseSocket closes the phone's WebSocket from below, properly: the stack
+// reconnects and registers again. On a silent path Chromium waits a minute for
+// the other end's close frame before the stack hears of it.
+func (ph *Phone) CloseSocket(t testing.TB) {
 	t.Helper()
-	ph.Page.do(t, "dropSocket", ph.name)
+	ph.Page.do(t, "closeSocket", ph.name)
+}
+
+// LoseSocket takes the phone's WebSocket away, as when the browser's network
+// changes: the stack hears of it at once (1006), reconnects and registers
+// again, and viaduct is told nothing. The TCP connection stays up.
+func (ph *Phone) LoseSocket(t testing.TB) {
+	t.Helper()
+	ph.Page.do(t, "loseSocket", ph.name)
 }
 
 // Stop ends the user agent, with its registration and its WebSocket.

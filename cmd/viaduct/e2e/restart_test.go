@@ -52,3 +52,23 @@ func TestWireReset(t *testing.T) {
 		})
 	}
 }
+
+// TestHalfOpenPhone: the browser's connection goes silent without a FIN. The
+// phone that connects anew gets its calls on the new connection.
+func TestHalfOpenPhone(t *testing.T) {
+	for i, stack := range []Stack{JsSIP, SIPJS} {
+		t.Run(string(stack), func(t *testing.T) {
+			t.Parallel()
+			lab := newLabOn(t, newNamespace(t), stack, legs[2+i])
+			phone := lab.Registered("alice")
+			if n := lab.Host.HalfOpen(t, lab.Via.Listen().Port()); n != 1 {
+				t.Fatalf("%d connections were silenced, want 1", n)
+			}
+			mark := phone.Mark()
+			phone.LoseSocket(t)
+			phone.WaitAfter(t, mark, "disconnected")
+			phone.WaitAfter(t, mark, "registered")
+			lab.Caller("alice", "send-options").Wait(t)
+		})
+	}
+}

@@ -104,7 +104,15 @@ window.phone = {
   unregister: (name) => ua(name).unregister(),
   unregisterAll: (name) => ua(name).unregister({ all: true }),
   stop: (name) => ua(name).stop(),
-  dropSocket: (name) => ua(name).transport.socket._ws.close(),
+  closeSocket: (name) => ua(name).transport.socket._ws.close(),
+  loseSocket(name) {
+    const { socket } = ua(name).transport;
+    const lost = socket._ws;
+    const hear = lost.onclose;
+    lost.onclose = lost.onmessage = lost.onerror = null;
+    socket._ws = null;
+    hear(new CloseEvent('close', { code: 1006, wasClean: false }));
+  },
 
   call(name, target, options = {}) {
     return watch(ua(name).call(target, { ...media, ...options }));

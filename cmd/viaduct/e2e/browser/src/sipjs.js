@@ -152,7 +152,11 @@ window.phone = {
   unregister: (name) => ua(name).registerer.unregister(),
   unregisterAll: (name) => ua(name).registerer.unregister({ all: true }),
   stop: (name) => ua(name).agent.stop(),
-  dropSocket: (name) => ua(name).agent.transport._ws.close(),
+  closeSocket: (name) => ua(name).agent.transport._ws.close(),
+  // SIP.js forgets the socket that reports its end.
+  loseSocket: (name) => {
+    ua(name).agent.transport._ws.dispatchEvent(new CloseEvent('close', { code: 1006, wasClean: false }));
+  },
 
   call(name, target, options = {}) {
     const inviter = new Inviter(ua(name).agent, uri(target), options);
