@@ -203,6 +203,9 @@ type PageOptions struct {
 	// both ends of a call must be browsers then. Otherwise its session
 	// descriptions are fixed text.
 	RealMedia bool
+
+	// Site serves the page instead of Browser.Origin.
+	Site string
 }
 
 // openPage opens a page of that stack, which is closed when the test ends.
@@ -218,7 +221,11 @@ func openPage(t testing.TB, stack Stack, options PageOptions) *Page {
 	b.pages[p.name] = p
 	b.mu.Unlock()
 
-	url := fmt.Sprintf("%s/%s.html", b.Origin(), stack)
+	site := b.Origin()
+	if options.Site != "" {
+		site = options.Site
+	}
+	url := fmt.Sprintf("%s/%s.html", site, stack)
 	if !options.RealMedia {
 		url += "?fixed"
 	}

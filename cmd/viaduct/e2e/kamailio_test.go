@@ -40,21 +40,36 @@ type Kamailio struct {
 	Messages *Stream[PBXMessage]
 }
 
+// PBXOptions change how a PBX is set up.
+type PBXOptions struct {
+	Port               uint16 // for UDP and TCP, instead of any free one
+	ClientCertificates bool   // TLS clients must show a certificate of the test authority
+}
+
 // startKamailio starts a PBX on host and returns when it serves. sipp peers
 // behind it are found at host's address.
 func startKamailio(t testing.TB, host Host) *Kamailio {
+	t.Helper()
+	return startKamailioWith(t, host, PBXOptions{})
+}
+
+// startKamailioWith is startKamailio with options.
+func startKamailioWith(t testing.TB, host Host, options PBXOptions) *Kamailio {
 	t.Helper()
 	k := &Kamailio{
 		UDP:      host.freePort(t),
 		TLS:      host.freePort(t),
 		Messages: NewStream[PBXMessage](),
 	}
+	if options.Port != 0 {
+		k.UDP = netip.AddrPortFrom(host.IP, options.Port)
+	}
 	k.TCP = k.UDP
 	mirror := listenHEP(t, host.Harness, k.record)
 
 	dir := t.TempDir()
 	tlsConfig := filepath.Join(dir, "tls.cfg")
-	if err := os.WriteFile(tlsConfig, []byte(kamailioTLS(t, host)), 0o600); err != nil {
+	if err := os.WriteFile(tlsConfig, []byte(kamailioTLS(t, host, options.ClientCertificates)), 0o600); err != nil {
 		t.Fatalf("kamailio: %v", err)
 	}
 	config, err := filepath.Abs("testdata/kamailio.cfg")
@@ -79,13 +94,18 @@ func startKamailio(t testing.TB, host Host) *Kamailio {
 
 // kamailioTLS is the configuration of Kamailio's TLS module: it shows a
 // certificate of the test authority and wants one of whomever it connects to.
-func kamailioTLS(t testing.TB, host Host) string {
+func kamailioTLS(t testing.TB, host Host, clientCertificates bool) string {
 	t.Helper()
 	certFile, keyFile := issue(t, "kamailio", host.IP.String(), domain)
+	demand := "no"
+	if clientCertificates {
+		demand = "yes"
+	}
 	return fmt.Sprintf(`[server:default]
 method = TLSv1.2+
-verify_certificate = no
-require_certificate = no
+verify_certificate = %[4]s
+require_certificate = %[4]s
+ca_list = %[3]s
 certificate = %[1]s
 private_key = %[2]s
 
@@ -96,7 +116,7 @@ require_certificate = yes
 ca_list = %[3]s
 certificate = %[1]s
 private_key = %[2]s
-`, certFile, keyFile, authority.File)
+`, certFile, keyFile, authority.File, demand)
 }
 
 func (k *Kamailio) record(packet hepPacket) {

@@ -1,6 +1,9 @@
 package e2e
 
-import "testing"
+import (
+	"net/netip"
+	"testing"
+)
 
 // A Lab is a PBX, viaduct in front of it, and the pages and sipps of one test.
 // When the test ends every message that passed is held against the invariants.
@@ -11,9 +14,9 @@ type Lab struct {
 	PBX   *Kamailio
 	Via   *Viaduct
 
-	t     testing.TB
-	pages []*Page
-	sipps []*Sipp
+	t      testing.TB
+	pages  []*Page
+	behind []netip.AddrPort // the sipps and other peers behind the PBX
 }
 
 // newLab starts a PBX and a viaduct of its own for the test; flags are
@@ -36,7 +39,7 @@ func newLabOn(t testing.TB, host Host, stack Stack, leg Leg, flags ...string) *L
 
 // finish judges the traffic, and shows it when the test has failed.
 func (lab *Lab) finish() {
-	checkPBXSide(lab.t, lab.PBX, lab.Via, lab.sipps)
+	checkPBXSide(lab.t, lab.PBX, lab.Via, lab.behind)
 	for _, page := range lab.pages {
 		checkBrowserSide(lab.t, page)
 	}
@@ -103,6 +106,6 @@ func (lab *Lab) Caller(user string, ladder ...string) *Sipp {
 func (lab *Lab) Sipp(ladder []string, options ...SippOption) *Sipp {
 	lab.t.Helper()
 	sipp := startSipp(lab.t, lab.Host, lab.PBX, ladder, options...)
-	lab.sipps = append(lab.sipps, sipp)
+	lab.behind = append(lab.behind, sipp.addr)
 	return sipp
 }
