@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -15,11 +16,14 @@ var webSocketTraces = regexp.MustCompile(`(?i)\.invalid|transport=wss?|SIP\s*/\s
 // invalidHost finds the hosts that browsers make up for themselves.
 var invalidHost = regexp.MustCompile(`[A-Za-z0-9]+\.invalid`)
 
+// tokenUser is the form of a token for a Contact of JsSIP or SIP.js.
+var tokenUser = regexp.MustCompile(`^sip:[a-z0-9]{1,40}$`)
+
 // checkPBXSide judges all that passed between the PBX and viaduct. What the PBX
 // exchanged with the peers behind it need only be SIP.
 func checkPBXSide(t testing.TB, pbx *Kamailio, via *Viaduct, behind []netip.AddrPort) {
 	for _, m := range pbx.Messages.All() {
-		if _, err := parseIndependently(m.Raw); err != nil {
+		if err := parseIndependently(m.Raw); err != nil {
 			t.Errorf("gosip does not take this message: %v\n%s\n%s", err, m, m.Raw)
 		}
 		peer := m.peer()
@@ -29,12 +33,33 @@ func checkPBXSide(t testing.TB, pbx *Kamailio, via *Viaduct, behind []netip.Addr
 		if peer != via.SIP && peer != via.SIPTLS {
 			t.Errorf("the PBX talks with %s, which viaduct does not advertise\n%s", peer, m)
 		}
-		for _, value := range m.routing() {
-			if trace := webSocketTraces.FindString(value); trace != "" {
-				t.Errorf("%q shows on the PBX side in %q\n%s\n%s", trace, value, m, m.Raw)
-			}
+		for _, complaint := range judgePBXSide(m, via) {
+			t.Errorf("%s\n%s\n%s", complaint, m, m.Raw)
 		}
 	}
+}
+
+// judgePBXSide returns what is wrong with a message between viaduct and the PBX.
+func judgePBXSide(m PBXMessage, via *Viaduct) []string {
+	var complaints []string
+	for _, value := range m.routing() {
+		if trace := webSocketTraces.FindString(value); trace != "" {
+			complaints = append(complaints, fmt.Sprintf("%q shows on the PBX side in %q", trace, value))
+		}
+	}
+	if m.Sent || m.Status()/100 == 3 || m.Status() == 485 {
+		return complaints // these name targets elsewhere
+	}
+	for _, contact := range m.Values("Contact") {
+		uri := uriOf(contact)
+		token, hostport, _ := strings.Cut(uri, "@")
+		hostport, _, _ = strings.Cut(hostport, ";")
+		ours := hostport == via.SIP.String() || hostport == via.SIPTLS.String()
+		if uri != "*" && (!tokenUser.MatchString(token) || !ours) {
+			complaints = append(complaints, "the Contact is no token of viaduct: "+contact)
+		}
+	}
+	return complaints
 }
 
 // peer is the side of m that is not the PBX.
@@ -65,7 +90,7 @@ func checkBrowserSide(t testing.TB, page *Page) {
 			seen.learn(frame.Message)
 			continue
 		}
-		if _, err := parseIndependently(frame.Raw); err != nil {
+		if err := parseIndependently(frame.Raw); err != nil {
 			t.Errorf("gosip does not take this frame: %v\n%s", err, frame.Raw)
 		}
 		for _, complaint := range seen.judge(frame.Message) {

@@ -1,12 +1,12 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 
 	"github.com/ghettovoice/gosip/log"
-	"github.com/ghettovoice/gosip/sip"
 	"github.com/ghettovoice/gosip/sip/parser"
 )
 
@@ -156,7 +156,26 @@ func uriOf(value string) string {
 	return strings.TrimSpace(uri)
 }
 
-// parseIndependently reads raw with gosip, which shares no code with viaduct.
-func parseIndependently(raw string) (sip.Message, error) {
-	return parser.ParseMessage([]byte(raw), log.NewDefaultLogrusLogger().WithPrefix("e2e"))
+// parseIndependently reads raw with gosip, which shares no code with viaduct. A
+// header that gosip would skip is an error too.
+func parseIndependently(raw string) error {
+	skipped := &complaints{Logger: log.NewDefaultLogrusLogger()}
+	if _, err := parser.ParseMessage([]byte(raw), skipped); err != nil {
+		return err
+	}
+	return errors.Join(skipped.heard...)
 }
+
+// complaints are the warnings and errors that gosip logs.
+type complaints struct {
+	log.Logger
+	heard []error
+}
+
+func (c *complaints) Warnf(format string, args ...any)     { c.hear(fmt.Sprintf(format, args...)) }
+func (c *complaints) Warn(args ...any)                     { c.hear(fmt.Sprint(args...)) }
+func (c *complaints) Errorf(format string, args ...any)    { c.hear(fmt.Sprintf(format, args...)) }
+func (c *complaints) Error(args ...any)                    { c.hear(fmt.Sprint(args...)) }
+func (c *complaints) WithPrefix(string) log.Logger         { return c }
+func (c *complaints) WithFields(map[string]any) log.Logger { return c }
+func (c *complaints) hear(text string)                     { c.heard = append(c.heard, errors.New(text)) }
