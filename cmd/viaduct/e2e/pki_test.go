@@ -102,6 +102,13 @@ func (a *Authority) SPKIHash() string {
 	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
+// Pool is the authority for Go's TLS clients and servers.
+func (a *Authority) Pool() *x509.CertPool {
+	pool := x509.NewCertPool()
+	pool.AddCert(a.cert)
+	return pool
+}
+
 func pemBlock(kind string, der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
 }
