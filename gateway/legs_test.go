@@ -19,7 +19,7 @@ func bothLab(t *testing.T, above int) *tcpLab {
 	return l
 }
 
-func big(m sip, bytes int) sip { return m.withBody(strings.Repeat("x", bytes)) }
+func sized(m sip, bytes int) sip { return m.withBody(strings.Repeat("x", bytes)) }
 
 // TestTCPAbove: a large request goes by TCP, what belongs to it follows it, and
 // a small one goes by UDP as ever.
@@ -27,7 +27,7 @@ func TestTCPAbove(t *testing.T) {
 	l := bothLab(t, 1300)
 	p := l.phone("alice")
 	token := l.lab.registered(p)
-	invite := big(p.invite("sip:bob@pbx.example"), 1400)
+	invite := sized(p.invite("sip:bob@pbx.example"), 1400)
 	p.send(invite)
 	pbx := l.accept(l.server)
 	sent := pbx.read()
@@ -49,7 +49,7 @@ func TestTCPAbove(t *testing.T) {
 		t.Errorf("%s has Via %q, its INVITE %q", got.method(), got.get("Via"), sent.get("Via"))
 	}
 	l.expectAlive(p)
-	if got := l.up(p, big(p.request("MESSAGE", "sip:b@pbx.example"), 20000)).body(); len(got) != 20000 {
+	if got := l.up(p, sized(p.request("MESSAGE", "sip:b@pbx.example"), 20000)).body(); len(got) != 20000 {
 		t.Errorf("more than TCP takes goes by UDP with a body of %d bytes", len(got))
 	}
 }
@@ -63,7 +63,7 @@ func TestTCPAboveRefused(t *testing.T) {
 	p := l.phone("alice")
 	l.registered(p)
 	for range 3 { // the first waits for a dial, those behind it are spared one
-		invite := big(p.invite("sip:bob@pbx.example"), 1400)
+		invite := sized(p.invite("sip:bob@pbx.example"), 1400)
 		sent := l.up(p, invite)
 		if !strings.HasPrefix(sent.get("Via"), "SIP/2.0/UDP ") || len(sent.body()) != 1400 {
 			t.Errorf("the PBX gets Via %q and %d bytes of body", sent.get("Via"), len(sent.body()))
@@ -105,7 +105,7 @@ func TestTCPUpstream(t *testing.T) {
 	if want := "@" + l.bound.SIP.String() + ";transport=tcp"; !strings.HasSuffix(token, want) {
 		t.Errorf("Contact %q, want %q", token, want)
 	}
-	req := big(p.request("MESSAGE", "sip:b@pbx.example"), 21000)
+	req := sized(p.request("MESSAGE", "sip:b@pbx.example"), 21000)
 	p.send(req)
 	expectAnswer(t, req, p.read(), 513)
 	for _, s := range []*stream{pbx, l.dialTCP("127.0.0.1:0")} {
@@ -116,7 +116,7 @@ func TestTCPUpstream(t *testing.T) {
 			t.Errorf("Contact %q, want %q", c, token)
 		}
 		s.send(l.request("INFO", token))
-		p.send(big(p.read().reply("200 OK"), 21000)) // would cost the connection
+		p.send(sized(p.read().reply("200 OK"), 21000)) // would cost the connection
 		s.expectReached(l.lab, p, token)
 	}
 	if n := l.gw.Dropped(ReasonUpstreamTooLarge); n != 3 {
