@@ -36,7 +36,7 @@ func isCredentials(name string) bool {
 
 // maskTokens leaves of each token and seal what tells it from others.
 func maskTokens(line string) string {
-	const shortest, shown = 26, 6 // a token has 26 characters at least
+	const shortest, shown = 20, 6 // the tag and origin of a token alone are 20 characters
 	var out strings.Builder
 	for rest := line; rest != ""; {
 		run := 0
