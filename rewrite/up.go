@@ -166,7 +166,7 @@ func (s *splice) dropOutbound(i int) {
 			s.drop(from, v.Hi)
 			dropped = true
 		} else {
-			if first {
+			if first && dropped {
 				s.drop(from, v.Lo)
 			}
 			s.keep(v.Hi)
