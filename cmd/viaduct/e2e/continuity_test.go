@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"testing"
 )
 
@@ -156,12 +157,24 @@ func inCall(callID string, status int, method string) func(Message) bool {
 	return func(m Message) bool { return m.Response(status, method) && m.Header("Call-ID") == callID }
 }
 
+// branchOf is the branch of the top Via.
+func branchOf(m Message) string {
+	_, rest, _ := strings.Cut(m.Header("Via"), ";branch=")
+	branch, _, _ := strings.Cut(rest, ";")
+	return branch
+}
+
 // wantAbsorbed wants the ACK of each call's refusal to have met its transaction
 // at the PBX, which then stops repeating the refusal to viaduct.
 func wantAbsorbed(t *testing.T, lab *Lab, callIDs ...string) {
 	t.Helper()
 	for _, id := range callIDs {
-		lab.PBX.WaitReceived(t, "ACK", func(m Message) bool { return m.Request("ACK") && m.Header("Call-ID") == id })
+		refusal := lab.PBX.WaitSent(t, "486 or 487", func(m Message) bool {
+			return m.Method() == "INVITE" && m.Status() >= 486 && m.Header("Call-ID") == id
+		})
+		lab.PBX.WaitReceived(t, "ACK of the "+refusal.Start, func(m Message) bool {
+			return m.Request("ACK") && branchOf(m) == branchOf(refusal.Message)
+		})
 	}
 	// The refusals would be repeated between these two by the same timer process.
 	clock := startPBXClock(t, lab)
