@@ -50,6 +50,9 @@ func judgePBXSide(m PBXMessage, via *Viaduct) []string {
 	if m.Sent || m.Status()/100 == 3 || m.Status() == 485 {
 		return complaints // these name targets elsewhere
 	}
+	if m.Request("REGISTER") {
+		complaints = append(complaints, judgeExtensions(m.Message)...)
+	}
 	for _, contact := range m.Values("Contact") {
 		uri := uriOf(contact)
 		token, hostport, _ := strings.Cut(uri, "@")
@@ -58,6 +61,21 @@ func judgePBXSide(m PBXMessage, via *Viaduct) []string {
 		if uri != "*" && (!tokenUser.MatchString(token) || !ours) {
 			complaints = append(complaints, "the Contact is no token of viaduct: "+contact)
 		}
+	}
+	return complaints
+}
+
+// judgeExtensions wants nothing in a REGISTER that would make the PBX do what
+// only an edge proxy with Outbound, Path or GRUU lives with.
+func judgeExtensions(m Message) []string {
+	var complaints []string
+	for _, tag := range m.Values("Supported") {
+		if slices.Contains([]string{"path", "gruu", "outbound", ""}, tag) {
+			complaints = append(complaints, fmt.Sprintf("the PBX sees the option tag %q", tag))
+		}
+	}
+	if strings.Contains(m.Header("Contact"), "reg-id") {
+		complaints = append(complaints, "the PBX sees a reg-id")
 	}
 	return complaints
 }
@@ -162,4 +180,55 @@ func (p *pageIdentity) judgeBindings(m Message) []string {
 		}
 	}
 	return complaints
+}
+
+// judgeRelay compares what a page sent and received with what the PBX received
+// and sent: only the headers that viaduct is there to change may differ, and a
+// request reaches the browser from the PBX alone.
+func judgeRelay(frames []Frame, messages []PBXMessage) []string {
+	known := map[string][]PBXMessage{}
+	for _, m := range messages {
+		known[identityOf(m.Message)] = append(known[identityOf(m.Message)], m)
+	}
+	var complaints []string
+	for _, frame := range frames {
+		relayed := false
+		for _, m := range known[identityOf(frame.Message)] {
+			if m.Sent == frame.Sent {
+				continue // not the other end of the same way
+			}
+			relayed = true
+			names := changedNames(frame)
+			if at, inFrame := m.Without(names...), frame.Without(names...); at != inFrame {
+				complaints = append(complaints, fmt.Sprintf("%s was changed on its way\nat the PBX:\n%s\nat the browser:\n%s",
+					frame.Message, at, inFrame))
+			}
+		}
+		if !relayed && !frame.Sent && frame.IsRequest() && frame.headers != nil {
+			complaints = append(complaints, fmt.Sprintf("the PBX never sent this\n%s", frame.Raw))
+		}
+	}
+	return complaints
+}
+
+// identityOf is what nobody on the way may change and what tells messages
+// apart, but for retransmissions.
+func identityOf(m Message) string {
+	return fmt.Sprintf("%s %d\n%s\n%s\n%s\n%s", m.Method(), m.Status(),
+		m.Header("Call-ID"), m.Header("CSeq"), m.Header("From"), m.Header("To"))
+}
+
+// changedNames are the headers of a frame that viaduct changes.
+func changedNames(f Frame) []string {
+	names := []string{"via", "content-length"}
+	switch {
+	case f.Sent:
+		names = append(names, "contact", "max-forwards", "route")
+		if f.Request("REGISTER") {
+			names = append(names, "supported")
+		}
+	case f.Response(200, "REGISTER"):
+		names = append(names, "contact")
+	}
+	return names
 }

@@ -20,6 +20,8 @@ func TestJudges(t *testing.T) {
 		{"Contact without token", request("Contact: <sip:x-y@127.0.0.1:5070>"), "no token", false},
 		{"Contact elsewhere", request("Contact: <sip:token@10.0.0.1:5070>"), "no token", false},
 		{"compact Contact", request("m: <sip:x@abc.invalid>"), `".invalid" shows`, false},
+		{"Outbound", strings.Replace(request("k: ice,outbound"), "OPTIONS", "REGISTER", 2), `option tag "outbound"`, false},
+		{"reg-id", strings.Replace(request("Contact: <sip:t@127.0.0.1:5070>;reg-id=1"), "OPTIONS", "REGISTER", 2), "reg-id", false},
 		{"Route", request("Route: <sip:gw;transport=wss;lr>"), `"transport=wss" shows`, true},
 	} {
 		complaints := judgePBXSide(PBXMessage{Message: newMessage(test.bad), Sent: test.sent}, via)
@@ -67,4 +69,30 @@ func response(lines ...string) string {
 func basis(lines []string) []string {
 	return append(lines, "From: <sip:alice@pbx.test>;tag=1", "To: <sip:bob@pbx.test>", "Call-ID: 1", "CSeq: 1 OPTIONS",
 		"Content-Length: 0", "", "")
+}
+
+// TestJudgeRelay: a header that viaduct has no business with, changed; the
+// same order of the lines and the body; and a request that came from nowhere.
+func TestJudgeRelay(t *testing.T) {
+	sent := Frame{Message: newMessage(request("Via: SIP/2.0/WSS own.invalid;branch=z9hG4bK1", "X-One: 1", "x-two:  2")), Sent: true}
+	arrived := func(lines ...string) []PBXMessage {
+		return []PBXMessage{{Message: newMessage(request(lines...))}}
+	}
+	for _, test := range []struct {
+		name     string
+		frame    Frame
+		messages []PBXMessage
+		want     string
+	}{
+		{"as it should be", sent, arrived("Via: SIP/2.0/UDP gw", "X-One: 1", "x-two:  2"), ""},
+		{"spacing", sent, arrived("Via: SIP/2.0/UDP gw", "X-One: 1", "x-two: 2"), "was changed"},
+		{"order", sent, arrived("Via: SIP/2.0/UDP gw", "x-two:  2", "X-One: 1"), "was changed"},
+		{"lost", sent, arrived("Via: SIP/2.0/UDP gw", "X-One: 1"), "was changed"},
+		{"from nowhere", Frame{Message: sent.Message}, nil, "never sent"},
+	} {
+		complaints := judgeRelay([]Frame{test.frame}, test.messages)
+		if (test.want == "") != (len(complaints) == 0) || !convicted(complaints, test.want) {
+			t.Errorf("%s: complaints %q, want %q", test.name, complaints, test.want)
+		}
+	}
 }

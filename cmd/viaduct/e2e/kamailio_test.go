@@ -67,7 +67,7 @@ func startKamailioWith(t testing.TB, host Host, options PBXOptions) *Kamailio {
 	k.TCP = k.UDP
 	mirror := listenHEP(t, host.Harness, k.record)
 
-	dir := t.TempDir()
+	dir := tempDir(t)
 	tlsConfig := filepath.Join(dir, "tls.cfg")
 	if err := os.WriteFile(tlsConfig, []byte(kamailioTLS(t, host, options.ClientCertificates)), 0o600); err != nil {
 		t.Fatalf("kamailio: %v", err)

@@ -42,6 +42,9 @@ func (lab *Lab) finish() {
 	checkPBXSide(lab.t, lab.PBX, lab.Via, lab.behind)
 	for _, page := range lab.pages {
 		checkBrowserSide(lab.t, page)
+		for _, complaint := range judgeRelay(page.Frames.All(), lab.PBX.Messages.All()) {
+			lab.t.Errorf("%s: %s", page.name, complaint)
+		}
 	}
 	if !lab.t.Failed() {
 		return

@@ -101,10 +101,22 @@ func runInUserNamespace() int {
 	return 0
 }
 
+// tempDir is t.TempDir with a name that every configuration language takes as
+// it is: a test's own name may have a # or a space.
+func tempDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "viaduct-e2e-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
 // issue makes a certificate for hosts, of which the files live as long as the test.
 func issue(t testing.TB, name string, hosts ...string) (certFile, keyFile string) {
 	t.Helper()
-	certFile, keyFile, err := authority.Issue(t.TempDir(), name, hosts...)
+	certFile, keyFile, err := authority.Issue(tempDir(t), name, hosts...)
 	if err != nil {
 		t.Fatalf("certificate of %s: %v", name, err)
 	}

@@ -3,6 +3,7 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -19,7 +20,10 @@ type Message struct {
 	Body    string
 }
 
-type headerLine struct{ name, value string }
+type headerLine struct {
+	name, value string // long name in lower case, value without the space around it
+	raw         string // as it came, folds included
+}
 
 // compactNames are the header names of RFC 3261 section 7.3.3 and of the later
 // RFCs that these peers use.
@@ -38,6 +42,7 @@ func newMessage(raw string) Message {
 	for _, line := range lines[1:] {
 		if last := len(m.headers) - 1; last >= 0 && line != "" && (line[0] == ' ' || line[0] == '\t') {
 			m.headers[last].value += "\r\n" + line
+			m.headers[last].raw += "\r\n" + line
 			continue
 		}
 		name, value, _ := strings.Cut(line, ":")
@@ -45,7 +50,7 @@ func newMessage(raw string) Message {
 		if long, ok := compactNames[name]; ok {
 			name = long
 		}
-		m.headers = append(m.headers, headerLine{name, strings.TrimSpace(value)})
+		m.headers = append(m.headers, headerLine{name, strings.TrimSpace(value), line})
 	}
 	return m
 }
@@ -108,6 +113,18 @@ func (m Message) Values(name string) []string {
 		values = append(values, splitValues(line)...)
 	}
 	return values
+}
+
+// Without is the body and all header lines, byte for byte, less those of the
+// names given in lower case.
+func (m Message) Without(names ...string) string {
+	var kept strings.Builder
+	for _, line := range m.headers {
+		if !slices.Contains(names, line.name) {
+			kept.WriteString(line.raw + "\r\n")
+		}
+	}
+	return kept.String() + "\r\n" + m.Body
 }
 
 // Request reports whether m is a request of that method.

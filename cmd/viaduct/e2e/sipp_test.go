@@ -64,7 +64,7 @@ func startSipp(t testing.TB, host Host, pbx *Kamailio, ladder []string, options 
 	for _, option := range options {
 		option(&run)
 	}
-	s := &Sipp{Steps: NewStream[string](), ladder: ladder, addr: host.freePort(t), dir: t.TempDir()}
+	s := &Sipp{Steps: NewStream[string](), ladder: ladder, addr: host.freePort(t), dir: tempDir(t)}
 	scenario := filepath.Join(s.dir, "scenario.xml")
 	if err := os.WriteFile(scenario, composeLadder(t, ladder), 0o600); err != nil {
 		t.Fatalf("sipp: %v", err)
