@@ -2,6 +2,7 @@ package rewrite
 
 import (
 	"net/netip"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -256,8 +257,11 @@ func (l *oracleLine) contactEdits(v piece, target string) []edit {
 
 // addressTarget returns where the URI of an address is, with its brackets.
 func (l *oracleLine) addressTarget(v piece) (lo, hi int) {
-	if in := pieces(l.raw, v.lo, v.hi, '<', ""); len(in) == 2 || l.raw[v.lo] == '<' {
-		lo = strings.LastIndexByte(l.raw[:in[len(in)-1].lo], '<')
+	lo = v.lo
+	if before := pieces(l.raw, v.lo, v.hi, '<', ""); len(before) > 1 && l.raw[lo] != '<' {
+		lo = before[0].hi + strings.IndexByte(l.raw[before[0].hi:], '<')
+	}
+	if l.raw[lo] == '<' {
 		return lo, lo + strings.IndexByte(l.raw[lo:], '>') + 1
 	}
 	n := strings.IndexAny(l.raw[v.lo:v.hi], ";"+oracleSpace)
@@ -419,14 +423,19 @@ func (o *oracle) responseDown(r *ResponseDown) string {
 	}, "")
 }
 
+// oracleURI is a SIP URI, with its user and port.
+var oracleURI = regexp.MustCompile(`(?is)^sips?:(?:([^@]*)@)?(?:\[[^];? @]*\]|[^][:;? @][^:;? @]*)(?::(\d+))?(?:[;?][^@]*)?$`)
+
 // restoreEdits give one Contact its own URI back, and an expiry.
 func (o *oracle) restoreEdits(l oracleLine, v piece, restore func([]byte) []byte) []edit {
-	scheme, rest, _ := strings.Cut(l.uri(v), ":")
-	user, _, ok := strings.Cut(rest, "@")
-	if scheme = strings.ToLower(scheme); !ok || scheme != "sip" && scheme != "sips" {
-		user = ""
+	parts := oracleURI.FindStringSubmatch(l.uri(v))
+	if parts == nil {
+		return nil
 	}
-	original := restore([]byte(user))
+	if port, err := strconv.ParseUint(parts[2], 10, 16); parts[2] != "" && (err != nil || port == 0) {
+		return nil
+	}
+	original := restore([]byte(parts[1]))
 	if original == nil {
 		return nil
 	}

@@ -175,7 +175,7 @@ func (m *Message) ParseAddress(s Span) (Address, bool) {
 		return m.parseAddrSpec(a)
 	}
 	n := bytes.IndexByte(raw[pos:], '>')
-	if n < 0 {
+	if n < 0 || bytes.LastIndexByte(raw[pos:pos+n], '<') > 0 {
 		return a, false
 	}
 	a.URI = trim(raw, pos+1, pos+n)
@@ -212,7 +212,7 @@ func (m *Message) parseAddrSpec(a Address) (Address, bool) {
 	raw, lo := m.Raw[:a.Value.Hi], int(a.Value.Lo)
 	hi := lo
 	for hi < len(raw) && raw[hi] != ';' && !isSpace(raw[hi]) {
-		if raw[hi] == '"' || raw[hi] == '?' {
+		if raw[hi] == '"' || raw[hi] == '?' || raw[hi] == '>' {
 			return a, false
 		}
 		hi++

@@ -89,9 +89,9 @@ func TestParseAddress(t *testing.T) {
 // What two readers could take for two addresses, or for none.
 func TestParseAddressRefuses(t *testing.T) {
 	for _, text := range []string{
-		"", "<>", "< >", "<sip:a@b", "\"x <sip:a@b>", "\"x\\\" <sip:a@b>",
+		"", "<>", "< >", "<sip:a@b", "<sip:a@b<sip:c@d>", "<<sip:a@b>>", "<<>", "\"x <sip:a@b>", "\"x\\\" <sip:a@b>",
 		"<sip:a@b>x", "<sip:a@b> x;y", "<sip:a@b>,<sip:c@d>",
-		"sip:a@b?x=y", "sip:a@b x", "sip:\"a\"@b", ";x=1",
+		"sip:a@b?x=y", "sip:a@b x", "sip:a@b>", "sip:\"a\"@b", ";x=1",
 		"sip:a@b;x=<sip:c@d>", "sip:a@b <sip:c@d>", "Alice;x <sip:a@b>", "tel:+1<sip:a@b>", "\"x\";y <sip:a@b>",
 	} {
 		m := Message{Raw: []byte(text)}
