@@ -88,9 +88,12 @@
 //	                `.invalid`, 5 bits a digit; the nibble names what follows:
 //	                0 nothing, 1 `;transport=ws`, 2 `;transport=ws;ob`,
 //	                3 `;transport=wss`, 4 `;transport=wss;ob`, 5 `;ob`
+//	         6-11   `sip:anonymous@anonymous.invalid`, what both stacks send for
+//	                an anonymous caller, and what 0-5 name in their order; then 4
+//	                zero bits
 //	         13-15  13 nothing, 14 `sips:`, 15 `sip:`; the rest of the text in
 //	                the 6-bit code of codebook.go
-//	         The nibbles between are not in use and do not open.
+//	         12 is not in use and does not open.
 //
 // The client id is not in the token but is a keyed hash of origin, Contact user
 // and Contact host: JsSIP registers one URI and calls with another that adds

@@ -143,6 +143,14 @@ var shortEnds = [...]string{
 	".invalid;ob",
 }
 
+// anonymousParty comes before an end of the short form in what both stacks call
+// the Contact of an anonymous caller; anonymousForm is the first nibble for
+// shortEnds[0], the others follow.
+const (
+	anonymousParty = "sip:anonymous@anonymous"
+	anonymousForm  = 6
+)
+
 // longForm is the first nibble for longSchemes[0], the others follow.
 const longForm = 13
 
@@ -160,6 +168,11 @@ func appendContact(dst, uri []byte) []byte {
 				w.put(shortValues[c], 5)
 			}
 		}
+		return w.out
+	}
+	if form, ok := anonymous(uri); ok {
+		w.put(form, 4)
+		w.put(0, 4)
 		return w.out
 	}
 	for i := len(longSchemes) - 1; ; i-- {
@@ -180,8 +193,23 @@ func shortForm(uri []byte) (form byte, ok bool) {
 			return 0, false
 		}
 	}
-	for i, end := range shortEnds {
-		if string(uri[shortHostHi:]) == end {
+	return shortEnd(uri[shortHostHi:])
+}
+
+// anonymous returns the first nibble for an anonymous caller's URI.
+func anonymous(uri []byte) (form byte, ok bool) {
+	end, ok := bytes.CutPrefix(uri, []byte(anonymousParty))
+	if !ok {
+		return 0, false
+	}
+	form, ok = shortEnd(end)
+	return anonymousForm + form, ok
+}
+
+// shortEnd returns the place of end in shortEnds.
+func shortEnd(end []byte) (place byte, ok bool) {
+	for i, text := range shortEnds {
+		if string(end) == text {
 			return byte(i), true
 		}
 	}
@@ -195,6 +223,9 @@ func appendURI(dst, contact []byte) ([]byte, bool) {
 	if form >= longForm {
 		dst = append(dst, longSchemes[form-longForm]...)
 		return appendDecoded(dst, r)
+	}
+	if end := form - anonymousForm; 0 <= end && end < len(shortEnds) && r.left() == 4 {
+		return append(append(dst, anonymousParty...), shortEnds[end]...), true
 	}
 	if form >= len(shortEnds) || r.left() != 5*(shortUserLen+shortHostLen) {
 		return dst, false

@@ -23,7 +23,7 @@ var contacts = []struct {
 	{"SIP.js, ob alone", "sip:4lmb1q2n@a1b2c3d4e5f6.invalid;ob", 40},
 	{"a digit past 31", "sip:4lmb1q2w@a1b2c3d4e5f6.invalid;transport=ws", 47},
 	{"sips", "sips:4lmb1q2n@a1b2c3d4e5f6.invalid;transport=ws", 47},
-	{"JsSIP anonymous", "sip:anonymous@anonymous.invalid;transport=ws", 45},
+	{"anonymous", "sip:anonymous@anonymous.invalid;transport=ws", 21},
 	{"named user", "sip:alice@a1b2c3d4e5f6.invalid;transport=ws", 44},
 	{"UUID", "sip:0b0ad5ea-3a1f-4c9e-9d55-6a7c2f1e8b90@a1b2c3d4e5f6.invalid;transport=ws", 80},
 	{"UUID, INVITE", "sip:0b0ad5ea-3a1f-4c9e-9d55-6a7c2f1e8b90@a1b2c3d4e5f6.invalid;transport=ws;ob", 80},
@@ -43,6 +43,10 @@ var contacts = []struct {
 	{"two at signs", "sip:a@b@c", 28},
 	{"bytes", "\x00\xff\r\n\" <>", 44},
 	{"nothing", "", 21},
+	{"anonymous INVITE", "sip:anonymous@anonymous.invalid;transport=ws;ob", 21},
+	{"anonymous, nothing more", "sip:anonymous@anonymous.invalid", 21},
+	{"anonymous, wss", "sip:anonymous@anonymous.invalid;transport=wss;ob", 21},
+	{"anonymous elsewhere", "sip:anonymous@anonymous.example", 53},
 }
 
 func appendToken(tb testing.TB, k *Key, o Origin, uri string) (string, ClientID) {
@@ -270,7 +274,8 @@ func TestTokenUnknownForms(t *testing.T) {
 		for size := range 20 {
 			contact := append([]byte{form << 4}, make([]byte, size)...)
 			uri, ok := appendURI(nil, contact)
-			if known := form >= longForm || int(form) < len(shortEnds) && size == 12; ok != known {
+			short, anonymous := form < anonymousForm, anonymousForm <= form && form < 2*anonymousForm
+			if known := form >= longForm || short && size == 12 || anonymous && size == 0; ok != known {
 				t.Errorf("form %d of %d bytes: %q, %v", form, 1+size, uri, ok)
 			}
 		}
