@@ -181,6 +181,9 @@ func (o *oracle) requestUp(r *RequestUp) string {
 			at := strings.Index(l.raw[l.at:], l.value()) + l.at
 			return apply(l.raw, edit{at, at + len(l.value()), strconv.Itoa(n - 1)})
 		case "route":
+			if popped == r.OwnRoutes {
+				return l.raw
+			}
 			n := min(r.OwnRoutes-popped, len(l.values()))
 			popped += n
 			return l.pop(n)
@@ -224,10 +227,7 @@ func (l *oracleLine) isOneOf(names []string) bool {
 // pop is the line without its first n values.
 func (l *oracleLine) pop(n int) string {
 	values := l.values()
-	switch {
-	case n == 0:
-		return l.raw
-	case n >= len(values):
+	if n >= len(values) {
 		return ""
 	}
 	lo := l.at + len(l.raw[l.at:]) - len(strings.TrimLeft(l.raw[l.at:], oracleSpace))
