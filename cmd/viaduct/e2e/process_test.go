@@ -22,6 +22,10 @@ type Host struct {
 
 	// Harness is the address at which programs on this host reach the test.
 	Harness netip.Addr
+
+	// ResolvConf is what programs on this host read for /etc/resolv.conf; empty
+	// for the machine's own. It needs a namespace.
+	ResolvConf string
 }
 
 // loopback is the host of every peer of a test without namespaces.
@@ -32,7 +36,12 @@ func (h Host) command(program string, args ...string) *exec.Cmd {
 	if h.Namespace == "" {
 		return exec.Command(program, args...)
 	}
-	return exec.Command("ip", append([]string{"netns", "exec", h.Namespace, program}, args...)...)
+	run := []string{"netns", "exec", h.Namespace}
+	if h.ResolvConf != "" {
+		// ip netns exec gives the program mounts of its own.
+		run = append(run, "sh", "-c", `mount --bind "$0" /etc/resolv.conf && exec "$@"`, h.ResolvConf)
+	}
+	return exec.Command("ip", append(append(run, program), args...)...)
 }
 
 // claimedPorts keeps one test run from handing out a port twice.
