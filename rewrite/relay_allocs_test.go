@@ -10,7 +10,7 @@ import (
 func TestRelayingDoesNotAllocate(t *testing.T) {
 	invite := jsSIPInvite(t)
 	w := newRelay(t)
-	if !w.requestUp(invite) {
+	if !w.requestUp(invite, true) {
 		t.Fatal("not relayed")
 	}
 	request, response := []byte(soundRequest), []byte(soundResponse)

@@ -10,7 +10,7 @@ func TestSealedRelayingDoesNotAllocate(t *testing.T) {
 	raw := jsSIPInvite(t)
 	w := newRelay(t)
 	n := testing.AllocsPerRun(1000, func() {
-		if !w.requestUp(raw) {
+		if !w.requestUp(raw, true) {
 			t.Fatal("not relayed")
 		}
 	})
