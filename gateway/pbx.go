@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"time"
 
+	"go.uber.org/zap"
+
 	"viaduct/rewrite"
 	"viaduct/transport"
 )
@@ -228,6 +230,7 @@ func (g *Gateway) undeliverable(to transport.Target, msg []byte, err error) {
 		}
 	}
 	g.dropped[ReasonUpstreamUnreachable].Add(1)
+	g.log.Warn("upstream unreachable", zap.Stringer("remote", to.Addr), zap.Stringer("transport", to.Proto), zap.Error(err))
 	if w.answer = g.answerFor(ReasonUpstreamUnreachable, m); w.answer.Status == 0 {
 		return
 	}
