@@ -95,7 +95,10 @@ func startProcess(t testing.TB, name string, cmd *exec.Cmd) *Process {
 		t.Fatalf("%s: %v", name, err)
 	}
 	cmd.Stdout, cmd.Stderr = writer, writer
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Setpgid, cmd.SysProcAttr.Pdeathsig = true, syscall.SIGKILL
 	if err := forkOnLastingThread(cmd); err != nil {
 		t.Fatalf("%s: %v", name, err)
 	}
