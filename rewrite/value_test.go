@@ -229,6 +229,21 @@ func TestHeaderNames(t *testing.T) {
 	}
 }
 
+// Every compact form that is registered with IANA has its full name.
+func TestCompactForms(t *testing.T) {
+	for compact, full := range oracleCompact {
+		for _, c := range []string{compact, strings.ToUpper(compact)} {
+			h, name := headerOf([]byte(c)), fullName([]byte(c))
+			if h != headerOf([]byte(full)) || h == OtherHeader && full != "content-type" && !strings.EqualFold(string(name), full) {
+				t.Errorf("%s is %q, header %d", c, name, h)
+			}
+		}
+	}
+	if got := string(fullName([]byte("z"))); got != "z" {
+		t.Errorf("z is %s", got)
+	}
+}
+
 func TestStrippable(t *testing.T) {
 	for name, want := range map[string]bool{
 		"X-Account": true, "Referred-By": true, "subject": true, "Authorization": true,
