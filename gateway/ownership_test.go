@@ -146,8 +146,8 @@ func TestClaimPings(t *testing.T) {
 			asked := l.down(alice, l.pbx.request("INFO", l.registered(alice)))
 			claim(l, masquerade(l, alice), asked)
 			_ = alice.conn.SetReadDeadline(time.Now().Add(patience))
-			if frame, err := ws.ReadFrame(alice.conn); err != nil || frame.Header.OpCode != ws.OpPing {
-				t.Errorf("the connection gets %+v, %v, want a ping", frame.Header, err)
+			if frame, err := ws.ReadHeader(alice.conn); err != nil || frame.OpCode != ws.OpPing {
+				t.Errorf("the connection gets %+v, %v, want a ping", frame, err)
 			}
 		})
 	}
@@ -305,6 +305,24 @@ func TestTwoUAsOnOneConnection(t *testing.T) {
 	thief := masquerade(l, alice)
 	l.up(thief, thief.invite("sip:x@pbx.example"))
 	l.expectNobody(one)
+}
+
+// TestManyAccounts: more accounts than a connection remembers Contacts of.
+func TestManyAccounts(t *testing.T) {
+	l := newLab(t)
+	p := l.phone("alice")
+	tokens := map[phone]string{}
+	for i := range maxSeen + 4 {
+		account := *p
+		account.user, account.contactUser = fmt.Sprint("user", i), fmt.Sprintf("c%07d", i)
+		tokens[account] = l.registered(&account)
+	}
+	for account, token := range tokens {
+		l.expectReached(&account, token)
+		if again := l.registered(&account); again != token {
+			t.Errorf("%s is %s, was %s", account.user, again, token)
+		}
+	}
 }
 
 // TestSameClient: JsSIP calls with a Contact that it never registered as such.
