@@ -83,8 +83,8 @@ func TestHijack(t *testing.T) {
 }
 
 // TestHijackOfAbsentClient: the thief tries while alice's browser is on its way
-// back from a lost connection. Once it is back it can be called, and the thief
-// has got nothing.
+// back from a lost connection. Nobody is alice then, and once she is back she can
+// be called.
 func TestHijackOfAbsentClient(t *testing.T) {
 	for i, hijack := range hijacks {
 		if !hijack.absent {
@@ -106,6 +106,8 @@ func TestHijackOfAbsentClient(t *testing.T) {
 
 			thief := lab.newWebClient()
 			hijack.try(t, thief, nameOf(t, alice))
+			lab.Caller("alice", "send-options-480").Wait(t)
+			wantNothing(t, thief)
 
 			wire.Thaw()
 			alice.WaitAfter(t, mark, "registered")
