@@ -274,3 +274,30 @@ func TestWSConcurrentSends(t *testing.T) {
 	wg.Wait()
 	s.ends(t, c, CauseLocal)
 }
+
+// A connection is closed that says nothing in time, or nothing more and is of
+// no use. One that is of use has only to show that it lives.
+func TestWSIdle(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		speaks bool
+		needed bool
+		cause  CloseCause
+	}{
+		{"nothing said", false, true, CauseIdle},
+		{"nothing more said", true, false, CauseIdle},
+		{"of use", true, true, CauseSilent},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := startWS(t, WSConfig{
+				PingInterval: 100 * time.Millisecond, FirstMessage: 50 * time.Millisecond, MaxIdle: 50 * time.Millisecond,
+				Needed: func(*WSConn) bool { return tt.needed },
+			}, nil)
+			p, c := s.dial(t)
+			if tt.speaks {
+				p.raw(text("one message"))
+			}
+			s.ends(t, c, tt.cause)
+		})
+	}
+}

@@ -46,8 +46,12 @@ type WSConn struct {
 	answered    atomic.Int32  // pings and keepalives since the last beat
 	probing     atomic.Bool
 	heardBefore uint32 // at the last beat
-	unanswered  uint8  // pings of beat since something was heard
-	place       int    // in the roster's bucket, guarded by it
+
+	messages       atomic.Uint32 // delivered
+	messagesBefore uint32        // at the last beat
+	quietSince     time.Time     // the last beat that found a new one, or the start
+	unanswered     uint8         // pings of beat since something was heard
+	place          int           // in the roster's bucket, guarded by it
 }
 
 // ID is a random number that identifies the connection.

@@ -227,6 +227,7 @@ func (c *WSConn) deliver(msg []byte) {
 	case string(msg) == keepalive, string(msg) == keepaliveAnswer:
 		c.answer(ws.OpText, []byte(keepaliveAnswer))
 	default:
+		c.messages.Add(1)
 		c.server.cfg.Message(c, msg)
 	}
 }
