@@ -159,7 +159,7 @@ func TestWSHalfOpen(t *testing.T) {
 	s.ends(t, c, CauseSilent)
 	gone.wants(ws.OpPing, "")
 	gone.wants(ws.OpPing, "")
-	if _, err := ws.ReadFrame(gone.r); !errors.Is(err, syscall.ECONNRESET) {
+	if _, err := readFrame(gone.r); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("the browser sees %v, want a reset", err)
 	}
 }

@@ -6,6 +6,7 @@ import "fmt"
 // for the label of a counter.
 type CloseCause uint8
 
+// The causes.
 const (
 	open CloseCause = iota
 

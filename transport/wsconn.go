@@ -91,7 +91,7 @@ func (c *WSConn) Close(code ws.StatusCode, reason string) {
 	c.shut(CauseLocal, code, reason)
 }
 
-func (c *WSConn) ping() { c.send(ws.OpPing, nil) }
+func (c *WSConn) ping() { _ = c.send(ws.OpPing, nil) }
 
 // send queues one frame unless the connection is closing or the backlog full.
 func (c *WSConn) send(op ws.OpCode, payload []byte) error {
@@ -146,9 +146,9 @@ func (c *WSConn) shutWith(why CloseCause, payload []byte) {
 	}
 	frame := appendFrame(make([]byte, 0, ws.MaxHeaderSize+ws.MaxControlFramePayloadSize), ws.OpClose, payload)
 	c.writing.Lock()
-	c.stream.Write(frame) // an error wakes the reader by abandon
+	_, _ = c.stream.Write(frame) // an error wakes the reader by abandon
 	c.writing.Unlock()
-	c.sock.SetReadDeadline(time.Now().Add(closeTimeout))
+	_ = c.sock.SetReadDeadline(time.Now().Add(closeTimeout))
 }
 
 // abandon ends the connection without a closing handshake. It takes no lock, for

@@ -269,7 +269,7 @@ func (c *WSConn) answer(op ws.OpCode, payload []byte) {
 		c.shut(CauseFlood, ws.StatusPolicyViolation, "too many pings")
 		return
 	}
-	c.send(op, payload)
+	_ = c.send(op, payload)
 }
 
 var errBadClose = errors.New("malformed close frame")

@@ -25,6 +25,7 @@ const subprotocol = "sip"
 // fit for the label of a counter.
 type Refusal uint8
 
+// The refusals.
 const (
 	accepted Refusal = iota
 
