@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"net/netip"
 
 	"viaduct/rewrite"
@@ -75,7 +76,8 @@ func checkRequest(m *rewrite.Message, hop *rewrite.ViaHop) Reason {
 		return Reason(rewrite.BadAddress) // whether it has a tag decides where it goes
 	case m.MaxForwards == 0:
 		return ReasonMaxForwards
-	case m.Has(rewrite.ProxyRequire):
+	case m.Has(rewrite.ProxyRequire) && !m.Is("CANCEL") && !m.Is("ACK"):
+		// RFC 3261 8.2.2.3: in those it "MUST be ignored".
 		return ReasonProxyRequire
 	}
 	return 0
@@ -191,7 +193,7 @@ func (g *Gateway) responseUp(f *flow, w *work) {
 	}
 	up := g.upstreamByID(w.down.Upstream)
 	back := up.leg(transport.Proto(w.down.Proto))
-	w.respUp.Contact, w.respUp.Strip = nil, g.cfg.StripHeaders
+	w.respUp.Contact, w.respUp.Strip = nil, g.untrusted
 	if m.Status < 300 && back != nil {
 		w.uris[0] = appendContact(w.uris[0][:0], w.down.Token, back.contact)
 		w.respUp.Contact = w.uris[0]
@@ -265,8 +267,8 @@ func (g *Gateway) replyUp(w *work, back *leg, next *rewrite.ViaHop) bool {
 			return false
 		}
 		target = back.target
-		if port := next.Port; port != 0 && source.Addr() == target.Addr.Addr() {
-			target.Addr = netip.AddrPortFrom(source.Addr(), port)
+		if source.Addr() == target.Addr.Addr() {
+			target.Addr = netip.AddrPortFrom(source.Addr(), cmp.Or(next.Port, defaultPort(proto)))
 		}
 	}
 	return g.sip.Send(target, w.out) == nil

@@ -24,7 +24,8 @@ type clients struct {
 type binding struct {
 	flow       *flow // nil: not connected
 	registered bool
-	expires    time.Time // of the registration
+	origin     rewrite.Origin // if registered
+	expires    time.Time      // of the registration
 }
 
 func newClients(max int) *clients {
@@ -83,7 +84,7 @@ func (c *clients) claim(id rewrite.ClientID, f *flow) *flow {
 
 // register binds a client to the flow on which the SIP server accepted its
 // REGISTER; the last one wins.
-func (c *clients) register(id rewrite.ClientID, f *flow, lifetime time.Duration) {
+func (c *clients) register(id rewrite.ClientID, origin rewrite.Origin, f *flow, lifetime time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if have := c.byID[id].flow; have != f {
@@ -94,7 +95,7 @@ func (c *clients) register(id rewrite.ClientID, f *flow, lifetime time.Duration)
 			have.owned = slices.DeleteFunc(have.owned, func(o rewrite.ClientID) bool { return o == id })
 		}
 	}
-	c.put(id, binding{flow: f, registered: true, expires: c.now().Add(lifetime)})
+	c.put(id, binding{flow: f, registered: true, origin: origin, expires: c.now().Add(lifetime)})
 }
 
 // maxOwned bounds the clients on one flow.
@@ -118,13 +119,31 @@ func (c *clients) own(f *flow, id rewrite.ClientID) bool {
 	return true
 }
 
-// unregister ends a client's registration; it stays reachable on its flow, for
-// the calls it has.
+// unregister ends a client's registration, as flow f was told; it stays
+// reachable there, for the calls it has. One that is nowhere is forgotten.
 func (c *clients) unregister(id rewrite.ClientID, f *flow) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if b := c.byID[id]; b.flow == f {
+	switch b, ok := c.byID[id]; {
+	case b.flow == f:
 		c.put(id, binding{flow: f})
+	case ok && b.flow == nil:
+		c.remove(id)
+	}
+}
+
+// unregisterAbsent ends the registrations of an origin's clients that are
+// nowhere: a REGISTER with `*` ended them all, whatever connection it came by.
+func (c *clients) unregisterAbsent(origin rewrite.Origin) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gone == 0 {
+		return
+	}
+	for id, b := range c.byID {
+		if b.flow == nil && b.origin == origin {
+			c.remove(id)
+		}
 	}
 }
 
@@ -150,6 +169,9 @@ func (c *clients) leave(f *flow) {
 func (c *clients) sweep() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.gone == 0 {
+		return
+	}
 	now := c.now()
 	for id, b := range c.byID {
 		if b.flow == nil && !now.Before(b.expires) {

@@ -24,6 +24,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -47,6 +48,7 @@ type Gateway struct {
 
 	upstreamCert *transport.Certificate // nil: none is shown to upstreams
 
+	untrusted []string // header names not taken from a browser's response
 	upstreams []*upstream
 	sources   atomic.Pointer[map[netip.Addr]*upstream] // who may speak on the SIP side
 
@@ -76,6 +78,10 @@ func New(cfg Config) (*Gateway, error) {
 		clients: newClients(cfg.MaxConnections), invites: newInvites(maxInvites),
 	}
 	g.works = newWorkPool(g)
+	g.untrusted = slices.Clone(cfg.StripHeaders)
+	if cfg.ClientIPHeader != "" {
+		g.untrusted = append(g.untrusted, cfg.ClientIPHeader)
+	}
 	g.sources.Store(&map[netip.Addr]*upstream{})
 	for _, u := range cfg.Upstreams {
 		up := &upstream{Upstream: u, id: upstreamID(u.String())}

@@ -224,6 +224,16 @@ func TestUnregister(t *testing.T) {
 			l.down(thief, l.up(thief, thief.invite("sip:bob@pbx.example")).reply("486 Busy Here"))
 			l.expectReached(thief, token)
 		})
+		t.Run(name+" on a new connection", func(t *testing.T) {
+			l := newLab(t)
+			alice := l.phone("alice")
+			token := l.registered(alice)
+			l.hangUp(alice.browser)
+			alice = alice.again(l)
+			l.down(alice, l.up(alice, unregister(alice)).reply("200 OK"))
+			l.down(alice, l.up(alice, alice.invite("sip:bob@pbx.example")).reply("200 OK"))
+			l.expectReached(alice, token) // the call binds who is registered no more
+		})
 	}
 }
 

@@ -157,7 +157,7 @@ func (w *work) restoreContact(user []byte) []byte {
 func (g *Gateway) registered(f *flow, w *work) {
 	switch seal := &w.up; seal.Register {
 	case rewrite.RegisterBind:
-		g.register(seal.Client, f, g.bindListed(f, w))
+		g.register(seal.Client, seal.Origin, f, g.bindListed(f, w))
 	case rewrite.RegisterUnbind:
 		g.unregister(seal.Client, f)
 		g.bindListed(f, w)
@@ -166,6 +166,7 @@ func (g *Gateway) registered(f *flow, w *work) {
 		for _, id := range f.clientsOf(w.aor) {
 			g.unregister(id, f)
 		}
+		g.clients.unregisterAbsent(seal.Origin)
 	}
 }
 
@@ -196,7 +197,7 @@ func (g *Gateway) bindListed(f *flow, w *work) (expires int) {
 		if token.ID == w.up.Client {
 			expires = m.Expires(a)
 		} else if g.clients.claim(token.ID, f) == f {
-			g.register(token.ID, f, m.Expires(a))
+			g.register(token.ID, token.Origin, f, m.Expires(a))
 		}
 	}
 }
@@ -206,8 +207,8 @@ func (g *Gateway) unregister(id rewrite.ClientID, f *flow) {
 	f.setRegistered(id, false)
 }
 
-func (g *Gateway) register(id rewrite.ClientID, f *flow, seconds int) {
-	g.clients.register(id, f, time.Duration(seconds)*time.Second)
+func (g *Gateway) register(id rewrite.ClientID, origin rewrite.Origin, f *flow, seconds int) {
+	g.clients.register(id, origin, f, time.Duration(seconds)*time.Second)
 	f.setRegistered(id, true)
 }
 

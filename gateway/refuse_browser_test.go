@@ -76,6 +76,9 @@ var refusedRequests = []struct {
 	{"a Route to a stranger behind the upstream's", func(m sip) sip {
 		return m.add("Route: <sip:UPSTREAM;lr>", "Route: <sip:192.0.2.9;lr>")
 	}, 403, ReasonForeignRoute},
+	{"a CANCEL with a Route to a stranger", func(m sip) sip {
+		return m.as("CANCEL").add("Route: <sip:192.0.2.9;lr>")
+	}, 403, ReasonForeignRoute},
 	{"a Route that is no address", func(m sip) sip { return m.add("Route: <sip:x") }, 400, Reason(rewrite.BadAddress)},
 	{"33 Routes", func(m sip) sip { return m.add(repeat("Route: <sip:UPSTREAM;lr>", 33)...) }, 400, Reason(rewrite.TooManyRoutes)},
 

@@ -106,6 +106,23 @@ func TestClientIPHeader(t *testing.T) {
 	if ips := got.all("X-Client-IP"); fmt.Sprint(ips) != "[127.0.0.1]" {
 		t.Errorf("X-Client-IP: %q", ips)
 	}
+	token := l.registered(p)
+	l.pbx.send(l.pbx.request("OPTIONS", token))
+	p.send(p.read().reply("200 OK", "x-client-ip: 10.0.0.1"))
+	if ips := l.pbx.read().all("X-Client-IP"); len(ips) > 0 {
+		t.Errorf("a response with X-Client-IP: %q", ips)
+	}
+}
+
+// TestProxyRequireIgnored: RFC 3261 8.2.2.3 has a CANCEL's ignored.
+func TestProxyRequireIgnored(t *testing.T) {
+	l := newLab(t)
+	p := l.phone("alice")
+	invite := p.invite("sip:bob@pbx.example")
+	l.up(p, invite)
+	if got := l.up(p, invite.as("CANCEL").add("Proxy-Require: teleport")); got.method() != "CANCEL" {
+		t.Errorf("the PBX gets %s", got.start())
+	}
 }
 
 // TestBodyThatLooksLikeAMessage: without a Content-Length a second message in

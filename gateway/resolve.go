@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -72,12 +73,13 @@ func (g *Gateway) resolve(ctx context.Context, up *upstream) (*route, error) {
 }
 
 // aliases returns the addresses of an upstream's aliases. One that is only a
-// name in a Contact need not resolve.
+// name in a Contact need not resolve; what was known stays while DNS fails.
 func (g *Gateway) aliases(ctx context.Context, up *upstream) (addrs []netip.Addr) {
 	for _, alias := range up.Aliases {
 		found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", alias)
-		if err != nil {
-			g.log.Info("alias has no address", zap.Stringer("upstream", up), zap.String("alias", alias), zap.Error(err))
+		if missing := (*net.DNSError)(nil); err != nil && (!errors.As(err, &missing) || !missing.IsNotFound) {
+			g.log.Warn("alias not resolved", zap.Stringer("upstream", up), zap.String("alias", alias), zap.Error(err))
+			addrs = append(addrs, up.route.Load().addrs...)
 		}
 		for _, addr := range found {
 			addrs = append(addrs, addr.Unmap())
@@ -119,10 +121,15 @@ func (g *Gateway) maxMessage(proto transport.Proto) int {
 }
 
 // localAddr returns the gateway's address towards a remote one: the listener's,
-// or where it listens on all of them the one that the kernel routes by.
+// or where it listens on all of them the advertised one if it is this machine's,
+// since a Contact should be where packets come from, else the one that the
+// kernel routes by.
 func (g *Gateway) localAddr(at netip.AddrPort) (netip.Addr, error) {
 	if bound := g.sip.Addr().Addr(); !bound.IsUnspecified() {
 		return bound, nil
+	}
+	if shown, ok := ownAddr(g.cfg.Advertise); ok && shown.Is4() == at.Addr().Is4() {
+		return shown, nil
 	}
 	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(at)) // sends nothing
 	if err != nil {
@@ -130,6 +137,23 @@ func (g *Gateway) localAddr(at netip.AddrPort) (netip.Addr, error) {
 	}
 	defer func() { _ = conn.Close() }()
 	return conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap(), nil
+}
+
+// ownAddr returns the IP address of `host[:port]` if this machine has it.
+func ownAddr(hostport string) (netip.Addr, bool) {
+	host, _, err := net.SplitHostPort(hostport)
+	if err != nil {
+		host = strings.Trim(hostport, "[]")
+	}
+	addr, err := netip.ParseAddr(host)
+	if err != nil {
+		return netip.Addr{}, false
+	}
+	own, err := net.InterfaceAddrs()
+	return addr, err == nil && slices.ContainsFunc(own, func(a net.Addr) bool {
+		prefix, err := netip.ParsePrefix(a.String())
+		return err == nil && prefix.Addr() == addr
+	})
 }
 
 // advertised returns what Via and Contact show on a transport.

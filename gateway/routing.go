@@ -13,6 +13,9 @@ import (
 func (g *Gateway) direct(f *flow, w *work, hop *rewrite.ViaHop) (*leg, Reason) {
 	m := &w.msg
 	w.reqUp.OwnRoutes = g.ownRoutes(f, m)
+	if !m.Tagged() && !g.routesKnown(m, w.reqUp.OwnRoutes) {
+		return nil, ReasonForeignRoute
+	}
 	if m.Is("CANCEL") || m.Is("ACK") {
 		hash := g.invites.hash(m.Text(hop.Value), m.Text(m.CallID), m.CSeq)
 		if sent, ok := g.invites.find(hash); ok {
@@ -22,9 +25,6 @@ func (g *Gateway) direct(f *flow, w *work, hop *rewrite.ViaHop) (*leg, Reason) {
 	}
 	if m.Tagged() {
 		return usable(g.inDialog(w).main())
-	}
-	if !g.routesKnown(m, w.reqUp.OwnRoutes) {
-		return nil, ReasonForeignRoute
 	}
 	return usable(g.byPolicy(w.aor).main())
 }

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -90,10 +91,12 @@ func (u Upstream) String() string { return u.text }
 
 // port is the port to which the server listens where none is given.
 func (u *Upstream) port() uint16 {
-	switch {
-	case u.Port != 0:
-		return u.Port
-	case u.Proto == transport.ProtoTLS:
+	return cmp.Or(u.Port, defaultPort(u.Proto))
+}
+
+// defaultPort is the port of a transport (RFC 3261 18.2.2 and 19.1.2).
+func defaultPort(proto transport.Proto) uint16 {
+	if proto == transport.ProtoTLS {
 		return 5061
 	}
 	return 5060

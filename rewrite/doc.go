@@ -115,7 +115,8 @@
 //	         request does to a registration, bit 5 the gateway's own request;
 //	         bits 6 and 7 are zero
 //	client   8 bytes. Who gets the response, on whatever connection it has then.
-//	flow     8 bytes. The connection, for one that has no client yet.
+//	flow     8 bytes. The connection, where the response belongs to it alone: a
+//	         REGISTER, or a request of no client that is known to be there.
 //	origin   6 bytes, only with a REGISTER: its 200 lists all bindings of the
 //	         address-of-record, and only the client's own are restored.
 //	via      The browser's Via value in the 6-bit code; absent in the gateway's

@@ -133,8 +133,9 @@ func (s *SIP) run(st *Stream) {
 	// The descriptor goes first: while it lives, nobody can dial the same address
 	// from the same port.
 	st.tcp.Close()
-	s.connected.remove(st)
-	if sent := st.trial.lost(ended); len(sent) > 0 {
+	sent, refusal := st.trial.lost(ended)
+	s.connected.remove(st, refusal)
+	if len(sent) > 0 {
 		s.undeliverable(st.hop.target, sent, ended)
 	}
 	if garbled != nil {

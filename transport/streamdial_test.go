@@ -111,11 +111,32 @@ func TestRedialAfterEnd(t *testing.T) {
 		if from := conn.RemoteAddr().String(); from != s.Addr().String() {
 			t.Errorf("dialled from %s, want %s", from, s.Addr())
 		}
+		writes(t, conn, sipMessage("answer"))
+		s.receives(t, sipMessage("answer"))
 		if i%2 == 1 {
 			far.must(conn.SetLinger(0))
 		}
 		conn.Close()
 		s.forgets(t, ProtoTCP, far.addr())
+	}
+}
+
+// A host that accepts connections and ends them without a word, as a load
+// balancer with nothing behind it, refuses what it is sent, and is given time.
+func TestEndedUnheard(t *testing.T) {
+	s, far := startSIP(t, SIPConfig{}), newPBX(t)
+	for range 2 {
+		s.send(t, far.target(), sipMessage("lost"))
+		conn := far.accept()
+		wants(t, conn, sipMessage("lost"))
+		conn.Close()
+		if u := next(t, s.undelivered); u.msg != sipMessage("lost") || !errors.Is(u.err, io.EOF) {
+			t.Errorf("undelivered %+v", u)
+		}
+		s.forgets(t, ProtoTCP, far.addr())
+	}
+	if err := s.Send(far.target(), []byte(sipMessage("too soon"))); !errors.Is(err, ErrBackoff) {
+		t.Errorf("Send: %v, want a pause", err)
 	}
 }
 

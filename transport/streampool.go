@@ -42,9 +42,10 @@ type hop struct {
 	waiting [][]byte
 	queued  int // bytes in waiting
 
-	redial  backoff.ExponentialBackOff
-	notYet  time.Time
-	failure error // ErrBackoff with its cause
+	refusals int // connections in a row that the peer ended unheard
+	redial   backoff.ExponentialBackOff
+	notYet   time.Time
+	failure  error // ErrBackoff with its cause
 }
 
 func newPool() pool {
@@ -142,9 +143,14 @@ func (c *pool) dialFailed(p *hop, err error) [][]byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	p.dialing = false
+	p.backOff(err)
+	return p.takeWaiting()
+}
+
+// backOff closes the way to a target for a while, longer each time.
+func (p *hop) backOff(err error) {
 	p.notYet = time.Now().Add(p.redial.NextBackOff())
 	p.failure = fmt.Errorf("%w: %w", ErrBackoff, err)
-	return p.takeWaiting()
 }
 
 // takeWaiting returns the messages that waited for st; when there are none any
@@ -171,8 +177,9 @@ func (c *pool) add(st *Stream) bool {
 }
 
 // remove forgets a stream that has ended; its target is dialled anew when there
-// is something to send.
-func (c *pool) remove(st *Stream) {
+// is something to send. One that accepts connections only to end them, for which
+// refusal is the error, is given time from the second on.
+func (c *pool) remove(st *Stream, refusal error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	open := slices.DeleteFunc(c.open[st.remote], func(o *Stream) bool { return o == st })
@@ -181,8 +188,15 @@ func (c *pool) remove(st *Stream) {
 	} else {
 		c.open[st.remote] = open
 	}
-	if st.hop != nil {
-		delete(c.hops, st.hop.target)
+	switch p := st.hop; {
+	case p == nil:
+	case refusal == nil:
+		delete(c.hops, p.target)
+	default:
+		p.stream = nil
+		if p.refusals++; p.refusals > 1 {
+			p.backOff(refusal)
+		}
 	}
 }
 

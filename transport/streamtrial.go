@@ -2,7 +2,6 @@ package transport
 
 import (
 	"errors"
-	"io"
 	"net"
 	"slices"
 	"sync"
@@ -16,7 +15,7 @@ const maxTrial = 64 << 10
 // first heard. With TLS 1.3 our side of the handshake is done, and messages are
 // on their way, before the server has judged our certificate: what it refuses
 // with an alert it has not read. The same goes for a host that accepts
-// connections only to reset them.
+// connections only to end them, such as a load balancer with nothing behind it.
 type trial struct {
 	on atomic.Bool
 
@@ -59,19 +58,20 @@ func (t *trial) heard() {
 	t.end()
 }
 
-// lost tells of the error that ended the connection. Where the peer was not
-// heard and did not close it in order, it returns what was sent in vain.
-func (t *trial) lost(err error) (sent [][]byte) {
+// lost tells of the error that ended the connection. Where the peer was never
+// heard and the end was not ours, it has refused the connection, and what was
+// sent was in vain.
+func (t *trial) lost(err error) (sent [][]byte, refusal error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if orderly := errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed); orderly {
+	if errors.Is(err, net.ErrClosed) {
 		t.end()
 	}
 	if !t.on.Load() {
-		return nil
+		return nil, nil
 	}
 	sent, t.sent, t.failed = t.sent, nil, err
-	return sent
+	return sent, err
 }
 
 func (t *trial) end() {

@@ -76,7 +76,7 @@ func TestTrialIsBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if sent := tr.lost(io.ErrUnexpectedEOF); len(sent) > 0 || tr.sent != nil {
+	if sent, _ := tr.lost(io.ErrUnexpectedEOF); len(sent) > 0 || tr.sent != nil {
 		t.Errorf("%d messages are kept", len(sent))
 	}
 }

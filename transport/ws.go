@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gobwas/ws"
@@ -148,6 +149,7 @@ type WSServer struct {
 	http    *http.Server
 	buffers *wsBuffers
 	roster  wsRoster
+	sockets atomic.Int64 // open, of all listeners
 
 	mu       sync.Mutex
 	live     int // connections from the reservation at the handshake until after Closed
@@ -199,7 +201,7 @@ func (s *WSServer) Serve(l net.Listener, tlsConfig *tls.Config) error {
 		tlsConfig.NextProtos = []string{"http/1.1"}
 	}
 	s.roster.start(s.cfg.PingInterval)
-	err := s.http.Serve(wsListener{l, tlsConfig})
+	err := s.http.Serve(wsListener{l, tlsConfig, &s.sockets, int64(s.cfg.MaxConnections) + spareSockets})
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}

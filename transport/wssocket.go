@@ -4,31 +4,46 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
 
+// spareSockets is how many sockets there may be beyond MaxConnections, for
+// those that are told 503 and for other paths. Past it a connection is closed
+// unread: each costs a descriptor, and the SIP side needs some too.
+const spareSockets = 64
+
 // wsListener wraps what it accepts in a wsSocket and, if tls is set, in TLS.
 type wsListener struct {
 	net.Listener
-	tls *tls.Config
+	tls     *tls.Config
+	sockets *atomic.Int64 // open, of all listeners together
+	max     int64
 }
 
 func (l wsListener) Accept() (net.Conn, error) {
-	conn, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		tcp, ok := conn.(*net.TCPConn)
+		if !ok {
+			conn.Close()
+			return nil, fmt.Errorf("accepted a %T, not TCP", conn)
+		}
+		if l.sockets.Add(1) > l.max {
+			l.sockets.Add(-1)
+			tcp.Close()
+			continue
+		}
+		sock := &wsSocket{TCPConn: tcp, sockets: l.sockets}
+		if l.tls == nil {
+			return sock, nil
+		}
+		return tls.Server(sock, l.tls), nil
 	}
-	tcp, ok := conn.(*net.TCPConn)
-	if !ok {
-		conn.Close()
-		return nil, fmt.Errorf("accepted a %T, not TCP", conn)
-	}
-	sock := &wsSocket{TCPConn: tcp}
-	if l.tls == nil {
-		return sock, nil
-	}
-	return tls.Server(sock, l.tls), nil
 }
 
 // wsSocket is the socket of a browser, below TLS if there is any. It begins as
@@ -37,6 +52,8 @@ func (l wsListener) Accept() (net.Conn, error) {
 // only TLS still uses, returns what was read from the socket before.
 type wsSocket struct {
 	*net.TCPConn
+	sockets *atomic.Int64 // counts this one until it is closed
+	closed  atomic.Bool   // no longer counted
 	raw     syscall.RawConn
 	out     *backlog // nil until detach
 	arrived []byte   // for Read
@@ -85,6 +102,7 @@ func (s *wsSocket) Write(p []byte) (int, error) {
 
 // Close, once detached, is that of the backlog.
 func (s *wsSocket) Close() error {
+	s.discount()
 	if s.out == nil {
 		return s.TCPConn.Close()
 	}
@@ -100,6 +118,13 @@ func (s *wsSocket) SetWriteDeadline(t time.Time) error {
 	return nil
 }
 
+// discount counts the socket as closed, once.
+func (s *wsSocket) discount() {
+	if !s.closed.Swap(true) {
+		s.sockets.Add(-1)
+	}
+}
+
 // wake makes whoever waits for the socket fail with os.ErrDeadlineExceeded.
 // Unlike Close it never waits itself.
 func (s *wsSocket) wake() {
@@ -109,6 +134,7 @@ func (s *wsSocket) wake() {
 // reset closes the socket without asking the peer: what waits to be sent is
 // dropped.
 func (s *wsSocket) reset() {
+	s.discount()
 	_ = s.SetLinger(0)
 	s.TCPConn.Close()
 }

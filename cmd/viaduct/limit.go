@@ -6,7 +6,7 @@ const (
 	mostConnections = 1_000_000
 	// ownDescriptors is kept back for listeners, connections to the SIP
 	// servers, watched files and the handshakes that are being refused.
-	ownDescriptors = 100
+	ownDescriptors = 200
 )
 
 // connectionsAllowed is how many browsers the descriptor limit has room for.

@@ -13,7 +13,8 @@ func TestConnectionsWithin(t *testing.T) {
 		{0, 1},
 		{64, 32},
 		{200, 100},
-		{1024, 924},
+		{400, 200},
+		{1024, 824},
 		{1_048_576, 1_000_000},
 		{math.MaxUint64, 1_000_000}, // unlimited
 	}
