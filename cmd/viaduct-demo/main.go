@@ -59,7 +59,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 // serve runs the PBX, unless there is a real one, and the gateway with the
 // phone page in front of it.
 func serve(ctx context.Context, f *flags, stdout io.Writer, log *zap.Logger) error {
-	site := &site{WebSocket: webSocketPath, Host: f.Listen, AnyHost: f.AllowRemote}
+	site := newSite(f)
 	cfg := f.config(log)
 	if f.Upstream.Host == "" {
 		p, err := pbx.Start(ctx, pbx.Config{Listen: f.PBXListen, Accounts: accounts(), Log: log})
@@ -72,7 +72,7 @@ func serve(ctx context.Context, f *flags, stdout io.Writer, log *zap.Logger) err
 			return err
 		}
 		cfg.Upstreams = []gateway.Upstream{upstream}
-		site.offer(p)
+		site.embedded()
 	}
 	site.Upstream, site.Domain = cfg.Upstreams[0].String(), cfg.Upstreams[0].Host
 	cfg.Ready = func(bound gateway.Bound) { greet(stdout, site, bound) }

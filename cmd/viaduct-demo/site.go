@@ -47,12 +47,36 @@ type site struct {
 	AnyHost bool   `json:"-"`
 }
 
+// newSite is the page in front of a real PBX, of which nothing is known.
+func newSite(f *flags) *site {
+	return &site{
+		WebSocket: webSocketPath, DTMF: "RFC2833",
+		Accounts: []account{}, Extensions: []extension{},
+		Host: f.Listen, AnyHost: f.AllowRemote,
+	}
+}
+
 // demoAccounts are those of the embedded PBX. Their passwords are no secret:
 // the PBX is on loopback, and the page gives them to whoever opens it.
 var demoAccounts = []account{
 	{User: "1001", Password: "arch-one", Name: "Alice"},
 	{User: "1002", Password: "arch-two", Name: "Bob"},
 	{User: "1003", Password: "arch-three", Name: "Carol"},
+}
+
+// demoExtensions are the numbers that the embedded PBX serves itself.
+var demoExtensions = []extension{
+	{Number: "600", Name: "Echo", About: "Sends back what you say"},
+	{Number: "601", Name: "Goodbye", About: "Hangs up after five seconds"},
+	{Number: "602", Name: "Busy", About: "Is always busy"},
+	{Number: "603", Name: "Ringing", About: "Rings, and nobody answers"},
+	{Number: "604", Name: "Call back", About: "Declines, then calls you: an echo"},
+}
+
+// embedded makes the page that of the embedded PBX.
+func (s *site) embedded() {
+	s.Accounts, s.Extensions = demoAccounts, demoExtensions
+	s.DTMF = "INFO" // seen on the ladder, and by the other side's page
 }
 
 func accounts() []pbx.Account {
@@ -115,9 +139,4 @@ func (s *site) guard(next http.Handler) http.Handler {
 		h.Set("Referrer-Policy", "no-referrer")
 		next.ServeHTTP(w, r)
 	})
-}
-
-// offer puts the embedded PBX's accounts and extensions on the page.
-func (s *site) offer(p *pbx.PBX) {
-	s.Accounts = demoAccounts
 }

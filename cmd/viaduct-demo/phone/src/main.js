@@ -53,7 +53,7 @@ for (const button of document.querySelectorAll('.views button')) {
   button.onclick = () => showView(button.dataset.view);
 }
 
-say($('route'), `Browser, viaduct, PBX at ${config.upstream.replace(/^sips?:/, '')}`);
+say($('route'), `PBX ${config.upstream}`);
 render();
 if (config.accounts.length) accountView.choose(await firstFree(config.accounts));
 
@@ -104,10 +104,12 @@ function take(taken) {
     dialerView.outcome(`${taken.peer.name ?? taken.peer.number}: ${taken.outcome}`);
     call = null;
     render();
-    $('target').focus({ preventScroll: true });
+    // On a touch screen the focus would bring up the keyboard.
+    if (!matchMedia('(pointer: coarse)').matches) $('target').focus({ preventScroll: true });
   });
   render();
-  $(call.state === 'incoming' ? 'answer' : 'hang-up').focus({ preventScroll: true });
+  // Not a button: Enter, pressed for something else, must neither answer nor hang up.
+  $('peer').focus({ preventScroll: true });
 }
 
 function nameOf(number) {
