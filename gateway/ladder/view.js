@@ -41,7 +41,7 @@ export function read(event, answer) {
 
 const ends = { up: ['browser', 'PBX'], down: ['PBX', 'browser'] };
 
-/** label is the row for those who do not see it. */
+/** label is the row's lanes for those who do not see them. */
 function label({ event, message, relayed, own, answer, changed }) {
   const [from, to] = ends[event.direction];
   const what = `${message.title}${message.about && ` ${message.about}`}`;
@@ -51,7 +51,7 @@ function label({ event, message, relayed, own, answer, changed }) {
   return `${what}, from ${from} to ${to}${changed.length ? `, changed: ${changed.join(', ')}` : ''}`;
 }
 
-const name = ({ title, about }) => [el('b', {}, title), about === '' ? '' : el('i', {}, about)];
+const name = ({ title, about }) => [el('b', {}, title), ...(about === '' ? [] : [' ', el('i', {}, about)])];
 
 /** hop is the way between two of the three: a text and an arrow. */
 const hop = (side, arrow, ...text) =>
@@ -74,7 +74,7 @@ function hops(entry) {
     const said = answer ? [el('b', {}, answer.title)] : [el('b', {}, 'Dropped')];
     both = [
       hop(here, answer ? 'back' : 'stop', ...name(message)),
-      hop(there, 'none', ...said, quiet(event.reason.replaceAll('_', ' '))),
+      hop(there, 'none', ...said, ' ', quiet(event.reason.replaceAll('_', ' '))),
     ];
   }
   return event.direction === 'up' ? both : both.reverse();
@@ -86,10 +86,10 @@ export function row(entry, toggle) {
   const time = clock(event.time);
   const colour = relayed ? message.class : answer?.class ?? 'dropped';
   const button = el('button', {
-    type: 'button', class: 'message', tabindex: '-1', 'aria-expanded': 'false',
-    'aria-label': `${label(entry)}, at ${time}`, click: toggle,
+    type: 'button', class: 'message', tabindex: '-1', 'aria-expanded': 'false', click: toggle,
   }, el('time', { datetime: event.time }, el('span', { class: 'hours' }, time.slice(0, 3)), time.slice(3)),
-  el('span', { class: 'lanes' }, ...hops(entry)));
+  el('span', { class: 'label' }, label(entry)),
+  el('span', { class: 'lanes', 'aria-hidden': 'true' }, ...hops(entry)));
   return el('li', { class: `row ${event.direction} ${event.kind} c-${colour}` }, button);
 }
 
