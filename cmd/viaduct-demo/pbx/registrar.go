@@ -18,7 +18,7 @@ const (
 
 // A binding is one contact of an address-of-record (RFC 3261 10.3).
 type binding struct {
-	contact *sip.ContactHeader // as it was registered, without expires
+	contact *sip.ContactHeader // as it was registered, without its parameters
 	until   time.Time
 	callID  string
 	seq     uint32
@@ -111,7 +111,9 @@ func bind(bindings []binding, contact *sip.ContactHeader, req sip.Request, now t
 		return kept, nil
 	}
 	bound := contact.Clone().(*sip.ContactHeader)
-	bound.Params.Remove("expires")
+	// gosip would write +sip.instance without its quotes, and JsSIP then finds
+	// no contact of its own in the response.
+	bound.Params = sip.NewParams()
 	return append(kept, binding{bound, now.Add(lifetime), callID, seq}), nil
 }
 
