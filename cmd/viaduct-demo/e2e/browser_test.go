@@ -136,14 +136,7 @@ type Options map[string]any
 // error on the page's console.
 func openPage(t testing.TB, url string, options Options) *Page {
 	t.Helper()
-	p := newPage(t, map[string]any{"url": url, "options": options})
-	t.Cleanup(func() {
-		if t.Failed() {
-			p.Screenshot(t, filepath.Join(os.TempDir(), strings.ReplaceAll(t.Name(), "/", "-")+"-"+p.name+".png"))
-		}
-		_, _ = browser.command("close", map[string]any{"page": p.name})
-	})
-	return p
+	return newPage(t, map[string]any{"url": url, "options": options})
 }
 
 // OpenTab opens url in a further tab of the same browser profile.
@@ -159,20 +152,30 @@ func newPage(t testing.TB, fields map[string]any) *Page {
 	p := &Page{name: fmt.Sprintf("page-%d", browser.next)}
 	browser.mu.Unlock()
 	fields["page"] = p.name
-	t.Cleanup(func() { p.checkTrouble(t) })
+	t.Cleanup(func() { p.finish(t, fields["tab"] == nil) })
 	if _, err := browser.command("open", fields); err != nil {
 		t.Fatalf("opening %s: %v", fields["url"], err)
 	}
 	return p
 }
 
-func (p *Page) checkTrouble(t testing.TB) {
+// finish judges the console, shows a failed test's last picture, and closes the
+// profile with its first page, which is the last to go.
+func (p *Page) finish(t testing.TB, closeProfile bool) {
 	browser.mu.Lock()
-	defer browser.mu.Unlock()
 	for _, trouble := range browser.trouble[p.name] {
 		if p.tolerate == "" || !strings.Contains(trouble, p.tolerate) {
 			t.Errorf("%s: %s", p.name, trouble)
 		}
+	}
+	browser.mu.Unlock()
+	if t.Failed() {
+		file := filepath.Join(os.TempDir(), strings.ReplaceAll(t.Name(), "/", "-")+"-"+p.name+".png")
+		p.Screenshot(t, file)
+		t.Logf("%s: see %s", p.name, file)
+	}
+	if closeProfile {
+		_, _ = browser.command("close", map[string]any{"page": p.name})
 	}
 }
 

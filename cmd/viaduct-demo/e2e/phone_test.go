@@ -25,7 +25,7 @@ func openPhones(t testing.TB, d *Demo) (alice, bob *Page) {
 // WaitRegistered waits until the page says that it is registered.
 func (p *Page) WaitRegistered(t testing.TB) {
 	t.Helper()
-	p.WaitText(t, "#line", "Registered")
+	p.WaitFor(t, "#line[data-state=registered]")
 }
 
 // Dial types number and presses Enter.
