@@ -16,7 +16,7 @@ type gate struct {
 	transport.Layer
 	messages chan sip.Message
 	shut     chan struct{}
-	shutOnce sync.Once
+	empty    chan struct{} // closed when the last message has been handled
 
 	// requesting is read-locked while a request is being sent: gosip sends it
 	// before it knows the transaction, and a response that is faster is lost.
@@ -32,6 +32,7 @@ func newGate(ip net.IP, resolver *net.Resolver, mapper sip.MessageMapper, log si
 		Layer:    transport.NewLayer(ip, resolver, mapper, log),
 		messages: make(chan sip.Message),
 		shut:     make(chan struct{}),
+		empty:    make(chan struct{}),
 	}
 	go g.pass()
 	return g
@@ -39,19 +40,32 @@ func newGate(ip net.IP, resolver *net.Resolver, mapper sip.MessageMapper, log si
 
 // pass ends when the transport layer has ended.
 func (g *gate) pass() {
-	for msg := range g.Layer.Messages() {
-		g.requesting.Lock()
+	for open := true; open; {
 		select {
-		case g.messages <- msg:
+		case msg := <-g.Layer.Messages():
+			g.requesting.Lock()
+			g.messages <- msg
+			g.requesting.Unlock()
 		case <-g.shut:
+			open = false
 		}
-		g.requesting.Unlock()
+	}
+	// One goroutine handles all messages: once it takes this one, which belongs
+	// to no transaction, it is done with those before.
+	g.messages <- sip.NewResponse("", "SIP/2.0", 200, "OK", nil, "", nil)
+	close(g.empty)
+	for range g.Layer.Messages() {
+		// no one takes it any more
 	}
 }
 
-// close lets no further message pass. A message that arrives while gosip ends
-// its transactions can be written to a channel closed just before.
-func (g *gate) close() { g.shutOnce.Do(func() { close(g.shut) }) }
+// close lets no further message pass and waits until those that have are
+// handled: gosip ends its transactions by closing channels that a message may
+// just be written to. It is called once.
+func (g *gate) close() {
+	close(g.shut)
+	<-g.empty
+}
 
 // Messages returns what came from the network.
 func (g *gate) Messages() <-chan sip.Message { return g.messages }

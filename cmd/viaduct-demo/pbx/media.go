@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 
 	"github.com/pion/ice/v4"
 	"github.com/pion/interceptor"
@@ -44,6 +45,7 @@ var opus = webrtc.RTPCodecCapability{
 type session struct {
 	pc    *webrtc.PeerConnection
 	track *webrtc.TrackLocalStaticRTP
+	held  atomic.Bool // the phone does not want to hear us
 
 	lost     chan struct{} // closed when the phone is no longer there
 	lostOnce sync.Once
@@ -91,6 +93,9 @@ func (s *session) echo(from *webrtc.TrackRemote) {
 		if err != nil {
 			return
 		}
+		if s.held.Load() {
+			continue
+		}
 		// The numbers of header extensions are the sender's own.
 		packet.Extension, packet.Extensions = false, nil
 		if err := s.track.WriteRTP(packet); err != nil {
@@ -115,15 +120,21 @@ func (m *media) answer(ctx context.Context, offer string) (*session, string, err
 
 // answer returns the answer to the phone's first or a later offer.
 func (s *session) answer(ctx context.Context, offer string) (string, error) {
-	err := s.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: offer})
+	hold := holdIn(offer)
+	err := s.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: hold.hide(offer)})
 	if err != nil {
 		return "", fmt.Errorf("offer: %w", err)
 	}
-	answer, err := s.pc.CreateAnswer(nil)
+	ours, err := s.pc.CreateAnswer(nil)
 	if err != nil {
 		return "", fmt.Errorf("answer: %w", err)
 	}
-	return s.describe(ctx, answer)
+	answer, err := s.describe(ctx, ours)
+	if err != nil {
+		return "", fmt.Errorf("answer: %w", err)
+	}
+	s.held.Store(!hold.listens())
+	return hold.show(answer), nil
 }
 
 // offer returns a session and our offer to a phone.

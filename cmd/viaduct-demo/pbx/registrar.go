@@ -2,6 +2,7 @@ package pbx
 
 import (
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -18,7 +19,7 @@ const (
 
 // A binding is one contact of an address-of-record (RFC 3261 10.3).
 type binding struct {
-	contact *sip.ContactHeader // as it was registered, without its parameters
+	contact *sip.ContactHeader // as it was registered
 	until   time.Time
 	callID  string
 	seq     uint32
@@ -95,7 +96,7 @@ func bind(bindings []binding, contact *sip.ContactHeader, req sip.Request, now t
 	callID, seq := callIDOf(req), seqOf(req)
 	kept := make([]binding, 0, len(bindings)+1)
 	for _, b := range bindings {
-		if !contact.Address.IsWildcard() && !b.contact.Address.Equals(contact.Address) {
+		if !contact.Address.IsWildcard() && b.contact.Address.String() != contact.Address.String() {
 			kept = append(kept, b)
 			continue
 		}
@@ -110,11 +111,20 @@ func bind(bindings []binding, contact *sip.ContactHeader, req sip.Request, now t
 	if lifetime == 0 {
 		return kept, nil
 	}
-	bound := contact.Clone().(*sip.ContactHeader)
-	// gosip would write +sip.instance without its quotes, and JsSIP then finds
-	// no contact of its own in the response.
-	bound.Params = sip.NewParams()
-	return append(kept, binding{bound, now.Add(lifetime), callID, seq}), nil
+	return append(kept, binding{asRegistered(contact), now.Add(lifetime), callID, seq}), nil
+}
+
+// asRegistered returns contact with its parameters quoted as they came. gosip
+// parses the quotes of +sip.instance away and without them writes %3C for <;
+// JsSIP then finds no contact of its own in the response.
+func asRegistered(contact *sip.ContactHeader) *sip.ContactHeader {
+	contact = contact.Clone().(*sip.ContactHeader)
+	for key, value := range contact.Params.Items() {
+		if value != nil && strings.ContainsAny(value.String(), `<>@,;:\/[]?={} `) {
+			contact.Params.Add(key, sip.String{Str: `"` + value.String() + `"`})
+		}
+	}
+	return contact
 }
 
 // expiry returns how long contact asks to be bound, within our limits.
