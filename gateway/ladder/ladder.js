@@ -20,6 +20,7 @@ class SipLadder extends HTMLElement {
   #source;
   #paused = false;
   #everLive = false;
+  #trouble = '';
   #answer;
   #open;
   #unseen = 0;
@@ -56,7 +57,7 @@ class SipLadder extends HTMLElement {
     this.#refresh();
   }
 
-  connectedCallback() { this.#connect(); }
+  connectedCallback() { this.#begin(); }
 
   disconnectedCallback() { this.#disconnect(); }
 
@@ -64,7 +65,7 @@ class SipLadder extends HTMLElement {
     if (old === value) return;
     if (name === 'call-id') this.#filter();
     else if (name === 'max') this.#trim();
-    else if (this.isConnected) this.#connect();
+    else if (this.isConnected) this.#begin();
   }
 
   /** add shows one event of the stream. */
@@ -110,11 +111,16 @@ class SipLadder extends HTMLElement {
 
   // The stream.
 
+  #begin() {
+    this.#connect();
+    this.#trouble = 'Connecting…';
+    this.#announce();
+  }
+
   #connect() {
     this.#disconnect();
     const src = this.getAttribute('src');
     if (src === null) return;
-    this.#say('wait', 'Connecting…');
     const source = new EventSource(src);
     this.#source = source;
     source.addEventListener('open', () => this.#live());
@@ -136,14 +142,16 @@ class SipLadder extends HTMLElement {
   }
 
   #broken() {
-    this.#say('wait', this.#everLive ? 'Connection lost, trying again…' : 'Not reachable, trying again…');
+    this.#trouble = this.#everLive ? 'Connection lost, trying again…' : 'Not reachable, trying again…';
+    this.#announce();
     if (this.#source.readyState === EventSource.CLOSED) this.#retry = setTimeout(() => this.#connect(), retryAfter);
   }
 
   #announce() {
-    if (this.#paused) this.#say('paused', 'Paused');
-    else if (this.#source?.readyState === EventSource.OPEN) this.#say('live', 'Live');
-    else if (!this.#source) this.#say('off', 'Not connected');
+    if (!this.#source) this.#say('off', 'Not connected');
+    else if (this.#source.readyState !== EventSource.OPEN) this.#say('wait', this.#trouble);
+    else if (this.#paused) this.#say('paused', 'Paused');
+    else this.#say('live', 'Live');
   }
 
   #say(state, text) {

@@ -173,9 +173,9 @@ func TestHeartbeat(t *testing.T) {
 		defer close(ended)
 		(&stream{gateway: l.gateway, heartbeat: time.Millisecond}).ServeHTTP(w, httptest.NewRequestWithContext(ctx, http.MethodGet, "/events", http.NoBody))
 	}()
-	for range 3 {
-		if got := <-written; got != ":\n\n" {
-			t.Errorf("written %q", got)
+	for _, want := range []string{"retry: 1000\n\n", ":\n\n", ":\n\n"} {
+		if got := <-written; got != want {
+			t.Errorf("written %q, want %q", got, want)
 		}
 	}
 	cancel()

@@ -17,6 +17,8 @@ const (
 	heartbeat = 15 * time.Second
 	// patience is how long a viewer may leave what it was sent unread.
 	patience = 10 * time.Second
+	// retry is when a viewer comes back after the gateway was restarted.
+	retry = time.Second
 )
 
 // stream serves what passes as Server-Sent Events until the request ends.
@@ -72,7 +74,7 @@ func (s *stream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Accel-Buffering", "no") // nginx would keep the events for itself
-	out.comment()
+	out.print("retry: %d\n\n", retry.Milliseconds())
 	for out.flush() == nil {
 		events, lost, err := next(r.Context(), trace, s.heartbeat)
 		switch {
