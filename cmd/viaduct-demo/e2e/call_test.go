@@ -99,7 +99,7 @@ func TestNotAnswered(t *testing.T) {
 	alice.WaitOutcome(t, "Not available at the moment (480)")
 	alice.Dial(t, "999")
 	alice.WaitOutcome(t, "Nobody has this number (404)")
-	alice.Dial(t, "one two")
+	alice.Dial(t, "@")
 	alice.WaitOutcome(t, "neither a number nor an address")
 
 	bob.Click(t, "#registration")

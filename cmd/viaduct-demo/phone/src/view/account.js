@@ -77,7 +77,7 @@ function condition({ connection, registration, problem }, user, talking) {
   switch (registration) {
     case 'registering': return { state: 'busy', text: 'Connected, registering…' };
     case 'unregistering': return { state: 'busy', text: 'Unregistering…' };
-    case 'registered': return { state: 'registered', text: `Registered, calls to ${user} ring here` };
+    case 'registered': return { state: 'registered', text: `Registered as ${user}` };
     default: return { state: 'off', text: 'Connected, not registered' };
   }
 }
