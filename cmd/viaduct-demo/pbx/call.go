@@ -73,7 +73,7 @@ func (p *PBX) connect(in *incoming, callee string) {
 		in.reject(refusal{480, "Not Registered"})
 		return
 	}
-	call := p.ring(contacts, fromOf(in.req), toOf(in.req), contentOf(in.req), listener{
+	call := p.fork(contacts, fromOf(in.req), toOf(in.req), contentOf(in.req), listener{
 		progress: func(res sip.Response) { in.progress(res.StatusCode(), res.Reason(), contentOf(res)) },
 		answered: func(by *outgoing, res sip.Response) { p.join(in, by, res) },
 		failed:   in.reject,

@@ -68,7 +68,7 @@ func (p *PBX) callEcho(user string, from, to *sip.Address) {
 		return
 	}
 	done := make(chan struct{})
-	call := p.ring(contacts, from, to, sdp(offer), listener{
+	call := p.fork(contacts, from, to, sdp(offer), listener{
 		progress: func(sip.Response) {},
 		answered: func(by *outgoing, res sip.Response) {
 			defer close(done)

@@ -16,11 +16,11 @@ type fork struct {
 	legs    []*outgoing
 	left    int // legs that may still answer
 	settled bool
-	worst   *refusal // what the caller is told if none answers
+	best    *refusal // what the caller is told if none answers
 }
 
-// ring sends an INVITE to each contact.
-func (p *PBX) ring(contacts []sip.Uri, from, to *sip.Address, c content, tell listener) *fork {
+// fork sends an INVITE to each contact.
+func (p *PBX) fork(contacts []sip.Uri, from, to *sip.Address, c content, tell listener) *fork {
 	f := &fork{p: p, tell: tell, left: len(contacts)}
 	for _, contact := range contacts {
 		f.add(dialogOut(from, to, contact), c)
@@ -68,11 +68,11 @@ func (f *fork) answered(by *outgoing, res sip.Response) {
 func (f *fork) failed(r refusal) {
 	f.mu.Lock()
 	f.left--
-	if f.worst == nil || r.outranks(*f.worst) {
-		f.worst = &r
+	if f.best == nil || r.outranks(*f.best) {
+		f.best = &r
 	}
 	last := f.left == 0 || r.status >= 600
-	told := *f.worst
+	told := *f.best
 	f.mu.Unlock()
 	if last && f.giveUp() {
 		f.tell.failed(told)
@@ -92,19 +92,4 @@ func (f *fork) giveUp() bool {
 		}
 	}
 	return first
-}
-
-// outranks tells whether the caller learns more from r than from other: a
-// person who refuses counts for more than a page that was closed.
-func (r refusal) outranks(other refusal) bool { return r.weight() > other.weight() }
-
-func (r refusal) weight() int {
-	switch {
-	case r.status >= 600:
-		return 3
-	case r.status == 408, r.status == 480, r.status >= 500:
-		return 1
-	default:
-		return 2
-	}
 }

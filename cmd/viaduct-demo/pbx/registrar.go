@@ -33,28 +33,20 @@ type registrar struct {
 
 func newRegistrar() *registrar { return &registrar{users: make(map[string][]binding)} }
 
-// A refusal is a final response that is not a success.
-type refusal struct {
-	status sip.StatusCode
-	reason string
-}
-
 // register applies what req asks for user and returns the Contact headers of
 // the answer: all current bindings.
 func (r *registrar) register(user string, req sip.Request, now time.Time) ([]sip.Header, *refusal) {
-	contacts, err := contactsOf(req)
-	if err != nil {
-		return nil, err
+	contacts, refused := contactsOf(req)
+	if refused != nil {
+		return nil, refused
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	current := live(r.users[user], now)
 	for _, contact := range contacts {
-		updated, err := bind(current, contact, req, now)
-		if err != nil {
-			return nil, err
+		if current, refused = bind(current, contact, req, now); refused != nil {
+			return nil, refused
 		}
-		current = updated
 	}
 	r.users[user] = current[max(0, len(current)-mostContacts):]
 	return listed(r.users[user], now), nil
