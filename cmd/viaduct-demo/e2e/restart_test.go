@@ -53,15 +53,19 @@ func TestRestart(t *testing.T) {
 	bob.WaitOutcome(t, "You hung up")
 	alice.WaitOutcome(t, "The other side hung up")
 
-	// Hung up while nobody can be told: the other side hears of it later.
-	Connect(t, bob, alice, "1001")
+	// Hung up while the PBX cannot be told: it is told later. Carol's phone is
+	// in front of the PBX's own viaduct, which goes on.
+	carol := openPhone(t, pbx)
+	carol.act(t, "selectOption", "#account-choice", "1003")
+	carol.WaitText(t, "#line", "Registered as 1003")
+	Connect(t, carol, alice, "1001")
 	viaduct.Kill()
 	alice.WaitText(t, "#line", "Connection to viaduct lost")
 	alice.Click(t, "#hang-up")
 	alice.WaitText(t, "#state", "as soon as the connection is back")
 	viaduct = startDemo(t, flags...)
 	alice.WaitOutcome(t, "You hung up")
-	bob.WaitOutcome(t, "The other side hung up")
+	carol.WaitOutcome(t, "The other side hung up")
 
 	// And the phones are as good as new.
 	alice.WaitRegistered(t)
