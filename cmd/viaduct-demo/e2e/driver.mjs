@@ -6,6 +6,7 @@
 //                                     that of the page tab, as a second tab
 //   act    {page, method, args}       page[method](...args)
 //   audit  {page}                     axe-core's findings, serious and critical
+//   frames {page}                     what passed its WebSockets, [{sent, text}, …]
 //   close  {page}                     the page's context, with every tab
 
 import { readFileSync } from 'node:fs';
@@ -16,6 +17,7 @@ import { chromium } from 'playwright-core';
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const say = (message) => process.stdout.write(`${JSON.stringify(message)}\n`);
 const pages = new Map();
+const frames = new Map();
 
 /** Runs in each page first: lets the tests see the peer connections. */
 function keepConnections() {
@@ -40,6 +42,11 @@ const operations = {
     const context = tab ? pages.get(tab).context() : await newContext(options ?? {});
     const page = await context.newPage();
     pages.set(name, page);
+    frames.set(name, []);
+    page.on('websocket', (socket) => {
+      socket.on('framesent', ({ payload }) => frames.get(name).push({ sent: true, text: String(payload) }));
+      socket.on('framereceived', ({ payload }) => frames.get(name).push({ sent: false, text: String(payload) }));
+    });
     page.on('console', (message) => {
       if (message.type() === 'error') say({ page: name, trouble: message.text() });
     });
@@ -58,6 +65,7 @@ const operations = {
       .filter(({ impact }) => impact === 'serious' || impact === 'critical')
       .map(({ id, help, nodes }) => `${id}: ${help}: ${nodes.map((node) => node.target.join(' ')).join(', ')}`);
   },
+  frames: ({ page }) => frames.get(page),
   async close({ page }) {
     await pages.get(page).context().close();
   },

@@ -24,7 +24,7 @@ export class CallView {
     $('mute').onclick = mute;
     $('hold').onclick = hold;
     $('keys').replaceChildren(...keys.map(([digit, letters]) => element('button',
-      { type: 'button', value: digit, ariaLabel: spoken[digit] ?? digit, onclick: () => dial(digit) },
+      { type: 'button', value: digit, ariaLabel: spoken[digit] ?? null, onclick: () => dial(digit) },
       element('span', { textContent: digit }), element('small', { textContent: letters }))));
     document.addEventListener('keydown', (e) => {
       const typing = e.target.closest('input, select, summary, sip-ladder');
