@@ -38,13 +38,14 @@ class SipLadder extends HTMLElement {
       clear: button('Clear', () => this.clear()),
       save: button('Export', () => this.#save()),
       list: el('ol', { role: 'list', 'aria-label': 'SIP messages', keydown: (e) => this.#key(e) }),
+      tail: el('div', { class: 'tail', 'aria-hidden': 'true' }, el('span'), el('span', { class: 'lanes' })),
       empty: el('p', { class: 'empty' }),
       latest: el('button', { type: 'button', class: 'latest', hidden: true, click: () => this.#follow() }),
     };
     ui.scroll = el('div', { class: 'scroll', scroll: () => this.#seen() },
       el('div', { class: 'heads', 'aria-hidden': 'true' }, el('span'),
         el('span', { class: 'lanes' }, el('span', {}, 'Browser'), el('span', { class: 'us' }, 'Viaduct'), el('span', {}, 'PBX'))),
-      ui.list, ui.empty);
+      ui.list, ui.tail, ui.empty);
     ui.frame = el('div', { class: 'ladder' },
       el('div', { class: 'bar', role: 'group', 'aria-label': 'Message ladder' },
         el('span', { class: 'state' }, el('span', { class: 'dot', 'aria-hidden': 'true' }), status, ui.count),
@@ -221,11 +222,12 @@ class SipLadder extends HTMLElement {
   }
 
   #refresh() {
-    const { count, empty, list, clear, save, latest } = this.#ui;
+    const { count, empty, tail, list, clear, save, latest } = this.#ui;
     const shown = this.#entries.filter((e) => e.event && this.#matches(e)).length;
     const held = this.#paused ? this.#waiting.length : 0;
     count.textContent = `${shown} ${shown === 1 ? 'message' : 'messages'}${held ? `, ${held} waiting` : ''}`;
     empty.hidden = shown > 0;
+    tail.hidden = shown === 0;
     empty.textContent = this.hasAttribute('call-id') ? 'Nothing of this call is shown.'
       : 'Nothing has passed yet. Register or place a call: each message appears here as it passes, on both sides of Viaduct.';
     clear.disabled = save.disabled = this.#entries.length === 0;
