@@ -65,6 +65,7 @@ func (l *lab) toBrowser(p *phone, bytes int, relay func()) track {
 // lay makes the tracks that the benchmarks and the test of allocations run.
 var lay = map[string]func(*lab, *phone) track{
 	"RelayUp": func(l *lab, p *phone) track {
+		l.registered(p)
 		invite := []byte(jsSIPInvite(p))
 		conn := l.onlyConn()
 		return l.toPBX(len(invite), func() { l.gw.fromBrowser(conn, invite) })

@@ -27,7 +27,8 @@ type lab struct {
 	bound Bound
 	pbx   *pbx
 	log   *journal
-	stop  func() // the gateway, once
+	stop  func()         // the gateway, once
+	tune  func(*Gateway) // before it serves
 }
 
 // scope is the test that a lab and all in it belong to: the subtest while one runs.
@@ -76,6 +77,9 @@ func (l *lab) start() {
 		l.t.Fatal(err)
 	}
 	l.gw = gw
+	if l.tune != nil {
+		l.tune(gw)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() { served <- gw.Serve(ctx) }()

@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
+
+	"viaduct/transport"
 )
 
 // bothLab is a gateway with --tcp-above in front of a PBX on UDP that listens
@@ -128,23 +131,57 @@ func TestTCPUpstream(t *testing.T) {
 // speaks TCP is answered as UDP, and a server that refuses TCP is not replaced
 // by its neighbour.
 func TestTwoServersOnOneHost(t *testing.T) {
-	l := &tcpLab{lab: preparedLab(t)}
-	l.server = l.listenTCP("127.0.0.1:0")
-	l.cfg.Upstreams = upstreams(t, "sip:"+l.server.Addr().String()+";transport=tcp", "sip:"+l.pbx.addr())
-	l.start()
-	p := l.phone("alice")
-	token, pbx := l.registered(p)
-	req := l.down(p, l.pbx.request("INVITE", token))
-	got := l.up(p, req.reply("200 OK", "Contact: <"+p.contact()+">"))
-	if c := got.contactURI(); strings.Contains(c, "transport=") {
-		t.Errorf("Contact %q in a response by UDP", c)
+	for _, udpFirst := range []bool{false, true} {
+		t.Run(fmt.Sprintf("UDP first %v", udpFirst), func(t *testing.T) {
+			l := &tcpLab{lab: preparedLab(t)}
+			l.server = l.listenTCP("127.0.0.1:0")
+			l.cfg.Upstreams = upstreams(t, "sip:"+l.server.Addr().String()+";transport=tcp", "sip:"+l.pbx.addr())
+			if udpFirst {
+				slices.Reverse(l.cfg.Upstreams)
+			}
+			l.start()
+			p := l.phone("alice")
+			byUDP, byTCP := p.request("INVITE", "sip:b@"+l.pbx.addr()), p.request("INFO", "sip:b@"+l.server.Addr().String())
+			token := l.up(p, byUDP.set("To", "<sip:b@b>;tag=1").add("Contact: <"+p.contact()+">")).contactURI()
+			req := l.down(p, l.pbx.request("INVITE", token))
+			got := l.up(p, req.reply("200 OK", "Contact: <"+p.contact()+">"))
+			if c := got.contactURI(); strings.Contains(c, "transport=") {
+				t.Errorf("Contact %q in a response by UDP", c)
+			}
+			_ = l.server.Close()
+			byTCP = byTCP.set("To", "<sip:b@b>;tag=1")
+			p.send(byTCP)
+			expectAnswer(t, byTCP, p.read(), 503)
+			l.expectReached(p, token)
+		})
 	}
-	_ = l.server.Close()
-	l.hangUp(pbx)
-	lost := p.request("MESSAGE", "sip:b@pbx.example")
-	p.send(lost)
-	expectAnswer(t, lost, p.read(), 503)
-	l.expectReached(p, token)
+}
+
+// TestUpstreamAt: servers on one host are told apart by port, else by transport.
+func TestUpstreamAt(t *testing.T) {
+	l := preparedLab(t)
+	texts := []string{"sip:127.0.0.1:5060", "sip:127.0.0.1:5080", "sip:127.0.0.1:5090;transport=tcp", "sip:127.0.0.2:5060;alias=127.0.0.3"}
+	l.cfg.Upstreams = upstreams(t, texts...)
+	l.start()
+	for _, test := range []struct {
+		proto transport.Proto
+		from  string
+		want  int
+	}{
+		{transport.ProtoUDP, "127.0.0.1:5060", 0},
+		{transport.ProtoUDP, "127.0.0.1:5080", 1},
+		{transport.ProtoUDP, "127.0.0.1:4000", 0},
+		{transport.ProtoTCP, "127.0.0.1:5080", 1}, // dialled for its size
+		{transport.ProtoTCP, "127.0.0.1:4000", 2},
+		{transport.ProtoTLS, "127.0.0.1:4000", 0},
+		{transport.ProtoUDP, "127.0.0.2:4000", 3},
+		{transport.ProtoTLS, "127.0.0.3:4000", 3},
+		{transport.ProtoUDP, "127.0.0.4:5060", 0}, // a peer
+	} {
+		if got := l.gw.upstreamAt(test.proto, netip.MustParseAddrPort(test.from)).String(); got != texts[test.want] {
+			t.Errorf("%s from %s is %s, want %s", test.proto, test.from, got, texts[test.want])
+		}
+	}
 }
 
 // TestAdvertise: Via and Contact show the text of --advertise, with the

@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/gobwas/ws"
 )
 
 // masquerade is a page on another connection that uses all the names of a
@@ -129,6 +132,27 @@ func TestAnonymousCallers(t *testing.T) {
 	}
 }
 
+// TestClaimPings: when a client is named on another connection, the one it is on
+// has to prove that it lives.
+func TestClaimPings(t *testing.T) {
+	for name, claim := range map[string]func(l *lab, thief *phone, asked sip){
+		"a call":         func(_ *lab, thief *phone, _ sip) { thief.send(thief.invite("sip:bob@pbx.example")) },
+		"a registration": func(_ *lab, thief *phone, _ sip) { thief.send(thief.register()) },
+		"a response":     func(_ *lab, thief *phone, asked sip) { thief.send(asked.reply("200 OK")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t)
+			alice := l.phone("alice")
+			asked := l.down(alice, l.pbx.request("INFO", l.registered(alice)))
+			claim(l, masquerade(l, alice), asked)
+			_ = alice.conn.SetReadDeadline(time.Now().Add(patience))
+			if frame, err := ws.ReadHeader(alice.conn); err != nil || frame.OpCode != ws.OpPing {
+				t.Errorf("the connection gets %+v, %v, want a ping", frame, err)
+			}
+		})
+	}
+}
+
 // TestTwoTabs: with one account and a fixed Contact the last REGISTER wins, as
 // it does at the PBX, which cannot tell the tabs apart.
 func TestTwoTabs(t *testing.T) {
@@ -147,7 +171,7 @@ func TestTwoTabs(t *testing.T) {
 // TestTwoTabsOfOwnNames: with names of their own, as JsSIP makes them, both are
 // called.
 func TestTwoTabsOfOwnNames(t *testing.T) {
-	l := newLab(t)
+	l := newLab(t, withKeyFile(t))
 	first, second := l.phone("alice"), l.phone("alice")
 	second.viaHost, second.contactUser = "another00000.invalid", "another0"
 	one, two := l.registered(first), l.registered(second)
@@ -158,6 +182,15 @@ func TestTwoTabsOfOwnNames(t *testing.T) {
 	if c := got.get("Contact"); !strings.HasPrefix(c, "<"+two+">;expires=9, <"+first.contact()+">") {
 		t.Errorf("Contact %q, want the own binding restored and the other's not", c)
 	}
+
+	// Nor is the other's taken over while it is away, though nothing of it is
+	// remembered.
+	l.restart()
+	first = first.again(l)
+	req = l.up(first, first.register())
+	l.down(first, req.reply("200 OK", "Contact: <"+two+">;expires=9, "+req.get("Contact")))
+	l.expectReached(first, one)
+	l.expectNobody(two)
 }
 
 // TestUnregister: however a client unregisters, its calls go on, and its names
@@ -272,6 +305,24 @@ func TestTwoUAsOnOneConnection(t *testing.T) {
 	thief := masquerade(l, alice)
 	l.up(thief, thief.invite("sip:x@pbx.example"))
 	l.expectNobody(one)
+}
+
+// TestManyAccounts: more accounts than a connection remembers Contacts of.
+func TestManyAccounts(t *testing.T) {
+	l := newLab(t)
+	p := l.phone("alice")
+	tokens := map[phone]string{}
+	for i := range maxSeen + 4 {
+		account := *p
+		account.user, account.contactUser = fmt.Sprint("user", i), fmt.Sprintf("c%07d", i)
+		tokens[account] = l.registered(&account)
+	}
+	for account, token := range tokens {
+		l.expectReached(&account, token)
+		if again := l.registered(&account); again != token {
+			t.Errorf("%s is %s, was %s", account.user, again, token)
+		}
+	}
 }
 
 // TestSameClient: JsSIP calls with a Contact that it never registered as such.

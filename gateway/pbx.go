@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"time"
 
+	"go.uber.org/zap"
+
 	"viaduct/rewrite"
 	"viaduct/transport"
 )
@@ -231,6 +233,7 @@ func (g *Gateway) undeliverable(to transport.Target, msg []byte, err error) {
 	}
 	const r = ReasonUpstreamUnreachable
 	g.dropped[r].Add(1)
+	g.log.Warn("upstream unreachable", zap.Stringer("remote", to.Addr), zap.Stringer("transport", to.Proto), zap.Error(err))
 	g.writeAnswer(w, r, netip.AddrPort{})
 	g.traceRefused(TraceEvent{Direction: Up, Reason: r, Transport: to.Proto, Peer: to.Addr}, nil, w)
 	if len(w.out) > 0 {

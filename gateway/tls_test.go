@@ -101,6 +101,9 @@ func TestUntrustedUpstream(t *testing.T) {
 		"no client certificate": func(l *tlsLab) {
 			l.config.ClientAuth, l.config.MaxVersion = tls.RequireAndVerifyClientCert, tls.VersionTLS12
 		},
+		"no client certificate, TLS 1.3": func(l *tlsLab) {
+			l.config.ClientAuth, l.config.MinVersion = tls.RequireAndVerifyClientCert, tls.VersionTLS13
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newTLSLab(t, option)
@@ -111,6 +114,11 @@ func TestUntrustedUpstream(t *testing.T) {
 				t.Error("the handshake succeeds")
 			}
 			expectAnswer(t, req, p.read(), 503)
+			l.log.await("upstream unreachable", 1)
+			why := l.log.FilterMessage("upstream unreachable").All()[0].ContextMap()
+			if text, _ := why["error"].(string); !strings.Contains(text, "tls: ") {
+				t.Errorf("log: %v", why)
+			}
 		})
 	}
 }

@@ -68,6 +68,8 @@ var defectCases = []struct {
 
 	{"version of a request", " SIP/2.0\r\nVia", " SIP/3.0\r\nVia", BadVersion, answered},
 	{"version in other case", " SIP/2.0\r\nVia", " Sip/7\r\nVia", BadVersion, answered},
+	{"version and a tab", " SIP/2.0\r\nVia", "\tSIP/3.0\r\nVia", BadStartLine, answered},
+	{"version and another tab", "INVITE sip:1002@pbx.example SIP/2.0", "INVITE\tsip:1002@pbx.example SIP/3.0", BadStartLine, answered},
 	{"version of a response", "SIP/2.0 200 OK", "SIP/2.1 200 OK", BadVersion, silent},
 
 	{"two spaces behind the method", "INVITE ", "INVITE  ", BadStartLine, answered},
@@ -134,6 +136,7 @@ var defectCases = []struct {
 	{"no empty line", "Content-Length: 4\r\n\r\nbody", "Content-Length: 4\r\n", NoHeaderEnd, answered},
 	{"cut in a header", "Content-Length: 4\r\n\r\nbody", "Content-Le", NoHeaderEnd, answered},
 	{"cut at a line's end", "Content-Length: 4\r\n\r\nbody", "Content-Length: 4\r", NoHeaderEnd, answered},
+	{"cut at a line's end, an LF before", "9195 INVITE\r\nRoute: <sip:pbx.example;lr>\r\nContent-Length: 4\r\n\r\nbody", "9195 INVITE\nX: 1\r", NoHeaderEnd, silent},
 	{"cut in a header that an answer needs", "9195 INVITE\r\nRoute: <sip:pbx.example;lr>\r\nContent-Length: 4\r\n\r\nbody", "91", NoHeaderEnd, silent},
 	{"cut in a fold", "9195 INVITE\r\nRoute: <sip:pbx.example;lr>\r\nContent-Length: 4\r\n\r\nbody", "9195 INVITE\r\n ", NoHeaderEnd, silent},
 

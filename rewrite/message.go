@@ -121,7 +121,7 @@ func (m *Message) scanLines() (defect Defect) {
 	}
 	m.end, m.Body = uint16(pos), Span{uint16(pos), uint16(pos)}
 	keep(&defect, NoHeaderEnd)
-	m.distrust()
+	keep(&defect, m.distrust())
 	return defect
 }
 

@@ -105,8 +105,8 @@ func TestParams(t *testing.T) {
 	for _, test := range []struct{ text, want string }{
 		{"", ""},
 		{";a", "[;a|a]"},
-		{";a=1;B = \"x;\\\"=\" ; c=", "[;a=1|a=1][;B = \"x;\\\"=\" |B=\"x;\\\"=\"][; c=|c=]"},
-		{" ;a=b=c\r\n ;d", "[;a=b=c\r\n |a=b=c][;d|d]"},
+		{";a=1;B = \"x;\\\"=\" ; c=", "[;a=1|a|1][;B = \"x;\\\"=\" |B|\"x;\\\"=\"][; c=|c|]"},
+		{" ;a=b=c\r\n ;d", "[;a=b=c\r\n |a|b=c][;d|d]"},
 		{";;a", "[;|][;a|a]"},
 		{"a;b", ""},
 		{";a;b=\"", "[;a|a]"},
@@ -120,7 +120,7 @@ func TestParams(t *testing.T) {
 			}
 			got.WriteString("[" + string(m.Text(p.All)) + "|" + string(m.Text(p.Name)))
 			if p.HasValue {
-				got.WriteString("=" + string(m.Text(p.Value)))
+				got.WriteString("|" + string(m.Text(p.Value)))
 			}
 			got.WriteString("]")
 		}
@@ -157,7 +157,7 @@ func TestVia(t *testing.T) {
 
 func TestViaRefuses(t *testing.T) {
 	for _, text := range []string{
-		"a", "SIP/2.0", "SIP/2.0/", "SIP/2.0/UDP", "SIP//UDP a", "/2.0/UDP a", "SIP 2.0/UDP a", "SIP/2.0/UDP;branch=b",
+		"a", "SIP/2.0", "SIP/2.0/", "SIP/2.0/UDP", "SIP//UDP a", "/2.0/UDP a", "SIP 2.0/UDP a", "SIP/2.0/UDP;branch=b", "SIP/2.0/UDP[::1]",
 		"SIP/2.0/UDP a b", "SIP/2.0/UDP a:", "SIP/2.0/UDP a:0", "SIP/2.0/UDP a:65536", "SIP/2.0/UDP a:-1", "SIP/2.0/UDP :5060",
 		"SIP/2.0/UDP [::1", "SIP/2.0/UDP [::1]5060", "SIP/2.0/UDP ::1", "SIP/2.0/UDP a (b);branch=c",
 	} {
@@ -226,6 +226,21 @@ func TestHeaderNames(t *testing.T) {
 				t.Errorf("%q is %d, want %d", spelling, headerOf([]byte(spelling)), want)
 			}
 		}
+	}
+}
+
+// Every compact form that is registered with IANA has its full name.
+func TestCompactForms(t *testing.T) {
+	for compact, full := range oracleCompact {
+		for _, c := range []string{compact, strings.ToUpper(compact)} {
+			h, name := headerOf([]byte(c)), fullName([]byte(c))
+			if h != headerOf([]byte(full)) || h == OtherHeader && full != "content-type" && !strings.EqualFold(string(name), full) {
+				t.Errorf("%s is %q, header %d", c, name, h)
+			}
+		}
+	}
+	if got := string(fullName([]byte("z"))); got != "z" {
+		t.Errorf("z is %s", got)
 	}
 }
 

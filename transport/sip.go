@@ -95,8 +95,8 @@ type SIPConfig struct {
 	// ErrTooManyStreams.
 	Garbled func(from Source, err error)
 	// Undeliverable is called, in order, with the messages that waited for a dial
-	// which failed, or for a connection which broke before they were written. msg
-	// is the callee's.
+	// which failed, or for a connection which broke before they were written or
+	// before the peer was heard for the first time. msg is the callee's.
 	Undeliverable func(to Target, msg []byte, err error)
 }
 

@@ -20,6 +20,7 @@ type Stream struct {
 	tcp    *net.TCPConn
 	out    *backlog
 	conn   net.Conn // what messages are read from and written to: queuedConn, or TLS over it
+	trial  trial
 }
 
 // remote is how an open connection is known.
@@ -66,8 +67,9 @@ func (st *Stream) Send(msg []byte) error {
 	_, err := st.conn.Write(msg)
 	if err != nil {
 		st.wake()
+		return err
 	}
-	return err
+	return st.trial.note(msg)
 }
 
 // wake ends the stream's read, and thereby the stream: whoever reads it
@@ -79,21 +81,24 @@ func (st *Stream) source() Source {
 	return Source{Proto: st.remote.proto, Addr: st.remote.addr, Stream: st}
 }
 
-// read hands up messages until the connection ends. An error is what the peer
-// did wrong.
-func (st *Stream) read(f *framer) error {
+// read hands up messages until the connection ends, and returns why it ended;
+// garbled is what the peer did wrong.
+func (st *Stream) read(f *framer) (ended, garbled error) {
 	buf := make([]byte, streamReadBuffer)
 	for {
 		n, err := st.conn.Read(buf)
+		if n > 0 {
+			st.trial.heard()
+		}
 		if err := f.consume(buf[:n]); err != nil {
-			return err
+			return err, err
 		}
 		if err != nil {
-			ended := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
-			if ended && f.partial != nil {
-				return io.ErrUnexpectedEOF
+			eof := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+			if eof && f.partial != nil {
+				return err, io.ErrUnexpectedEOF
 			}
-			return nil
+			return err, nil
 		}
 	}
 }
@@ -123,13 +128,16 @@ func (s *SIP) run(st *Stream) {
 		// failed write ends the read.
 		ping: func() { _ = st.Send(crlf) },
 	}
-	err := st.read(&f)
+	ended, garbled := st.read(&f)
 	f.release()
 	// The descriptor goes first: while it lives, nobody can dial the same address
 	// from the same port.
 	st.tcp.Close()
 	s.connected.remove(st)
-	if err != nil {
-		s.cfg.Garbled(from, err)
+	if sent := st.trial.lost(ended); len(sent) > 0 {
+		s.undeliverable(st.hop.target, sent, ended)
+	}
+	if garbled != nil {
+		s.cfg.Garbled(from, garbled)
 	}
 }

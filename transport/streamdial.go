@@ -23,6 +23,7 @@ func (s *SIP) dial(p *hop) {
 		return
 	}
 	st.hop = p
+	st.trial.begin()
 	if !s.connected.add(st) {
 		st.tcp.Close()
 		s.undeliverable(p.target, s.connected.dialFailed(p, net.ErrClosed), net.ErrClosed)

@@ -47,6 +47,11 @@ func judgePBXSide(m PBXMessage, via *Viaduct) []string {
 			complaints = append(complaints, fmt.Sprintf("%q shows on the PBX side in %q", trace, value))
 		}
 	}
+	for _, name := range stripped {
+		if !m.Sent && m.IsRequest() && len(m.Headers(name)) > 0 {
+			complaints = append(complaints, "a browser's "+name+" reached the PBX")
+		}
+	}
 	if m.Sent || m.Status()/100 == 3 || m.Status() == 485 {
 		return complaints // these name targets elsewhere
 	}
@@ -218,12 +223,18 @@ func identityOf(m Message) string {
 		m.Header("Call-ID"), m.Header("CSeq"), m.Header("From"), m.Header("To"))
 }
 
+// stripped are the headers that viaduct takes from no browser. JsSIP sends the
+// P-Preferred-Identity of an anonymous caller.
+var stripped = []string{
+	"record-route", "path", "p-asserted-identity", "p-preferred-identity", "p-served-user", "remote-party-id",
+}
+
 // changedNames are the headers of a frame that viaduct changes.
 func changedNames(f Frame) []string {
 	names := []string{"via", "content-length"}
 	switch {
 	case f.Sent:
-		names = append(names, "contact", "max-forwards", "route")
+		names = append(append(names, "contact", "max-forwards", "route"), stripped...)
 		if f.Request("REGISTER") {
 			names = append(names, "supported")
 		}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -76,7 +77,7 @@ func startKamailioWith(t testing.TB, host Host, options PBXOptions) *Kamailio {
 	if err != nil {
 		t.Fatalf("kamailio: %v", err)
 	}
-	process := startProcess(t, "kamailio", host.command("kamailio",
+	cmd := host.command("kamailio",
 		"-f", config, "-DD", "-E", "-m", "64", "-M", "8", "-w", dir, "-Y", dir,
 		"-A", fmt.Sprintf("LISTEN_UDP=udp:%s", k.UDP),
 		"-A", fmt.Sprintf("LISTEN_TCP=tcp:%s", k.TCP),
@@ -85,7 +86,10 @@ func startKamailioWith(t testing.TB, host Host, options PBXOptions) *Kamailio {
 		"-A", fmt.Sprintf("HEP=%q", "sip:"+mirror.String()),
 		"-A", "WITH_TLS",
 		"-A", fmt.Sprintf("TLS_CONFIG=%q", tlsConfig),
-	))
+	)
+	// Kamailio's workers outlive its main process, but not its PID namespace.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID}
+	process := startProcess(t, "kamailio", cmd)
 	process.Output.WaitFor(t, "kamailio to serve", func(line string) bool {
 		return strings.Contains(line, "PBX ready")
 	})

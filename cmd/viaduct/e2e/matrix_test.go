@@ -24,9 +24,14 @@ var legs = []Leg{{"udp", "ws"}, {"tcp", "wss"}, {"tls", "ws"}, {"udp", "wss"}, {
 // flags are viaduct's flags for the leg.
 func (l Leg) flags(t testing.TB, host Host, pbx *Kamailio) []string {
 	t.Helper()
-	flags := []string{"--upstream=" + pbx.Upstream(l.Proto)}
+	return append(l.certificates(t, host), "--upstream="+pbx.Upstream(l.Proto))
+}
+
+// certificates are the flags for the leg's TLS.
+func (l Leg) certificates(t testing.TB, host Host) (flags []string) {
+	t.Helper()
 	if l.Proto != "tls" && l.WebSocket != "wss" {
-		return flags
+		return nil
 	}
 	certFile, keyFile := issue(t, "viaduct", host.IP.String())
 	if l.Proto == "tls" {

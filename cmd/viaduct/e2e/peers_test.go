@@ -20,6 +20,11 @@ func TestPeersAgree(t *testing.T) {
 			[]string{"recv-invite", "send-180", "send-200", "recv-ack", "send-bye"},
 		},
 		{
+			"an ACK too many",
+			[]string{"send-invite", "recv-200", "send-ack", "send-ack-again", "send-ack-again", "send-reinvite", "send-bye"},
+			[]string{"recv-invite", "send-200", "recv-ack", "recv-reinvite", "recv-bye"},
+		},
+		{
 			"CANCEL",
 			[]string{"send-invite", "recv-180", "send-cancel"},
 			[]string{"recv-invite", "send-180", "recv-cancel"},

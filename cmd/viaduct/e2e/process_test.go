@@ -22,6 +22,10 @@ type Host struct {
 
 	// Harness is the address at which programs on this host reach the test.
 	Harness netip.Addr
+
+	// ResolvConf is what programs on this host read for /etc/resolv.conf; empty
+	// for the machine's own. It needs a namespace.
+	ResolvConf string
 }
 
 // loopback is the host of every peer of a test without namespaces.
@@ -32,7 +36,12 @@ func (h Host) command(program string, args ...string) *exec.Cmd {
 	if h.Namespace == "" {
 		return exec.Command(program, args...)
 	}
-	return exec.Command("ip", append([]string{"netns", "exec", h.Namespace, program}, args...)...)
+	run := []string{"netns", "exec", h.Namespace}
+	if h.ResolvConf != "" {
+		// ip netns exec gives the program mounts of its own.
+		run = append(run, "sh", "-c", `mount --bind "$0" /etc/resolv.conf && exec "$@"`, h.ResolvConf)
+	}
+	return exec.Command("ip", append(append(run, program), args...)...)
 }
 
 // claimedPorts keeps one test run from handing out a port twice.
@@ -86,7 +95,10 @@ func startProcess(t testing.TB, name string, cmd *exec.Cmd) *Process {
 		t.Fatalf("%s: %v", name, err)
 	}
 	cmd.Stdout, cmd.Stderr = writer, writer
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Setpgid, cmd.SysProcAttr.Pdeathsig = true, syscall.SIGKILL
 	if err := forkOnLastingThread(cmd); err != nil {
 		t.Fatalf("%s: %v", name, err)
 	}

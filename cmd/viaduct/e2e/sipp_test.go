@@ -26,7 +26,9 @@ a=sendrecv`
 
 // A Sipp is one sipp that plays a ladder of steps behind the PBX. A step is a
 // file of testdata/sipp without its extension: recv-invite, send-180, …
-// A callee's first step is recv-…, a caller's send-….
+// A callee's first step is recv-…, a caller's send-…. Steps within a call let
+// another ACK pass: a 2xx that is sent again, because this machine is slow,
+// gets one more.
 type Sipp struct {
 	// Steps reports a step when it has received its last message. Steps that
 	// only send are not reported: look for their message at the PBX.

@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -254,6 +255,19 @@ func (r *WebRequest) Cancel() string { return r.hop("CANCEL", r.To) }
 
 // Ack is the ACK of a refusal of the request.
 func (r *WebRequest) Ack(refusal Message) string { return r.hop("ACK", refusal.Header("To")) }
+
+// AckAnswer is the ACK of a 2xx to the request: RFC 3261 13.2.2.4.
+func (r *WebRequest) AckAnswer(answer Message) string {
+	ack := *r
+	ack.Method, ack.URI, ack.To, ack.Body = "ACK", uriOf(answer.Header("Contact")), answer.Header("To"), ""
+	ack.Branch = "z9hG4bK" + rand.Text()[:7]
+	ack.Headers = nil
+	routes := answer.Values("Record-Route")
+	for _, route := range slices.Backward(routes) {
+		ack.Headers = append(ack.Headers, "Route: "+route)
+	}
+	return ack.Text()
+}
 
 // answered matches a response to the request as it was sent last.
 func (r *WebRequest) answered(m Message) bool {
