@@ -15,7 +15,7 @@ ALLOCTEST   = $(GO) test -run=Alloc -count=1 ./rewrite ./transport ./gateway
 
 PHONE       = cmd/viaduct-demo/phone
 
-.PHONY: demo phone build test test-full setup lint fmt fuzz bench vuln
+.PHONY: demo demo-picture phone build test test-full setup lint fmt fuzz bench vuln
 
 demo: phone ## viaduct with a PBX and a phone page, on this machine; DEMO_FLAGS are its flags
 	$(GO) run ./cmd/viaduct-demo $(DEMO_FLAGS)
@@ -26,6 +26,10 @@ phone: $(PHONE)/node_modules/.package-lock.json ## the phone page's script
 $(PHONE)/node_modules/.package-lock.json: $(PHONE)/package-lock.json
 	npm ci --prefix $(PHONE)
 	touch $@
+
+demo-picture: phone ## the demo's picture in the README, taken anew
+	VIADUCT_DEMO_PICTURES=$(CURDIR)/bin $(GO) test -count=1 -run=TestLook ./cmd/viaduct-demo/e2e
+	cp bin/desktop-light-messages.png deploy/demo.png
 
 build: ## the viaduct binary, in this directory
 	$(GO) build ./cmd/viaduct

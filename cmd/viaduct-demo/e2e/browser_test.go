@@ -230,7 +230,7 @@ func (p *Page) Evaluate(t testing.TB, expression string, result any) {
 // Screenshot writes what is seen to a PNG file.
 func (p *Page) Screenshot(t testing.TB, file string) {
 	if _, err := browser.command("act", map[string]any{
-		"page": p.name, "method": "screenshot", "args": []any{map[string]any{"path": file, "caret": "initial"}}, // to hide the caret, playwright would add a style
+		"page": p.name, "method": "screenshot", "args": []any{map[string]any{"path": file}},
 	}); err != nil {
 		t.Logf("%s: %v", p.name, err)
 	}

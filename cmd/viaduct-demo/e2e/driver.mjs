@@ -60,7 +60,8 @@ const operations = {
   async audit({ page: name }) {
     const page = pages.get(name);
     await page.evaluate(axe);
-    const { violations } = await page.evaluate('axe.run()');
+    // To look into style sheets, axe would put them into the page, where the policy forbids that.
+    const { violations } = await page.evaluate('axe.run({ preload: false })');
     return violations
       .filter(({ impact }) => impact === 'serious' || impact === 'critical')
       .map(({ id, help, nodes }) => `${id}: ${help}: ${nodes.map((node) => node.target.join(' ')).join(', ')}`);

@@ -29,8 +29,8 @@ func TestLook(t *testing.T) {
 				})
 				look := func(state string) {
 					t.Helper()
-					p.Audit(t, state)
 					p.Screenshot(t, filepath.Join(pictures, fmt.Sprintf("%s-%s-%s.png", screen.name, scheme, state)))
+					p.Audit(t, state)
 					p.checkFits(t, state)
 				}
 				p.WaitRegistered(t)
@@ -48,23 +48,40 @@ func TestLook(t *testing.T) {
 				p.Click(t, "#reject")
 				p.WaitOutcome(t, "declined")
 
+				p.act(t, "evaluate", "document.querySelector('sip-ladder').clear()")
 				p.Click(t, "#contacts button[value='600']")
 				p.WaitTalking(t)
+				p.Press(t, "body", "4")
+				p.Press(t, "body", "2")
 				p.waitLoud(t)
 				look("talking")
-				p.Click(t, "#hold")
-				p.Click(t, "#hold[aria-pressed=true]")
-				p.Click(t, "#mute")
-				p.WaitText(t, "#state", "muted")
-				look("muted")
-				if screen.mobile {
-					p.Click(t, ".views button[data-view=messages]")
-				}
+
+				showMessages(t, p, screen.mobile)
 				p.Click(t, `sip-ladder .message:has-text("INVITE 600") >> nth=-1`)
 				p.WaitFor(t, "sip-ladder .detail")
+				p.waitLoud(t)
 				look("messages")
+
+				showPhone(t, p, screen.mobile)
+				p.Click(t, "#mute")
+				p.Click(t, "#hold")
+				p.WaitText(t, "#state", "On hold")
+				look("held")
 			})
 		}
+	}
+}
+
+// showMessages and showPhone switch between the two on a small screen.
+func showMessages(t testing.TB, p *Page, small bool) {
+	if small {
+		p.Click(t, ".views button[data-view=messages]")
+	}
+}
+
+func showPhone(t testing.TB, p *Page, small bool) {
+	if small {
+		p.Click(t, ".views button[data-view=phone]")
 	}
 }
 

@@ -53,7 +53,7 @@ for (const button of document.querySelectorAll('.views button')) {
   button.onclick = () => showView(button.dataset.view);
 }
 
-say($('route'), `PBX ${config.upstream}`);
+say($('route'), `PBX at ${config.upstream.replace(/^sips?:/, '')}`);
 render();
 if (config.accounts.length) accountView.choose(await firstFree(config.accounts));
 

@@ -10,6 +10,8 @@ function context() {
 }
 
 const quietest = -60; // dB below full scale that a meter shows as 0
+const tick = 60; // ms between two looks at the level
+const fall = 0.05; // of a meter's width at each tick: it rises at once and falls slowly
 
 /** Shows the level of a stream on a role=meter element until it is stopped. */
 export class Meter {
@@ -17,6 +19,7 @@ export class Meter {
   #source = null;
   #analyser = null;
   #timer = null;
+  #level = 0;
 
   constructor(element) {
     this.#element = element;
@@ -28,7 +31,7 @@ export class Meter {
     this.#source = new MediaStreamAudioSourceNode(context(), { mediaStream: stream });
     this.#source.connect(this.#analyser);
     const samples = new Float32Array(this.#analyser.fftSize);
-    this.#timer = setInterval(() => this.#show(this.#level(samples)), 60);
+    this.#timer = setInterval(() => this.#show(Math.max(this.#measure(samples), this.#level - fall)), tick);
   }
 
   stop() {
@@ -38,7 +41,7 @@ export class Meter {
     this.#show(0);
   }
 
-  #level(samples) {
+  #measure(samples) {
     this.#analyser.getFloatTimeDomainData(samples);
     const power = samples.reduce((sum, x) => sum + x * x, 0) / samples.length;
     const decibel = 10 * Math.log10(power + 1e-12);
@@ -46,6 +49,7 @@ export class Meter {
   }
 
   #show(level) {
+    this.#level = level;
     this.#element.style.setProperty('--level', level.toFixed(3));
     this.#element.setAttribute('aria-valuenow', String(Math.round(level * 10) * 10));
   }
