@@ -114,12 +114,15 @@ func (p *PBX) answer(in *incoming, acked func(sip.Request)) {
 }
 
 // endWithMedia hangs up when the phone's media is gone: a page that was closed
-// sends no BYE.
+// sends no BYE. One that hangs up does, and its media may be closed before the
+// BYE is here.
 func (p *PBX) endWithMedia(d *dialog, session *session) {
 	p.spawn(func() {
 		select {
 		case <-session.lost:
-			p.hangUp(d)
+			if p.pause(p.pauses.bye, d.done) {
+				p.hangUp(d)
+			}
 		case <-d.done:
 		case <-p.ctx.Done():
 		}

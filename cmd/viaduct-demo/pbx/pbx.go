@@ -54,6 +54,7 @@ type pauses struct {
 	answer   time.Duration // for a phone that rings
 	talk     time.Duration // before the bye extension hangs up
 	callBack time.Duration // before the callback extension calls
+	bye      time.Duration // for the BYE of a phone whose media is gone
 	call     time.Duration // the longest call, so that none is forgotten
 }
 
@@ -61,6 +62,7 @@ var usualPauses = pauses{
 	answer:   2 * time.Minute,
 	talk:     5 * time.Second,
 	callBack: time.Second,
+	bye:      2 * time.Second,
 	call:     4 * time.Hour,
 }
 

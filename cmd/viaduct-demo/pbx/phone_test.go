@@ -22,7 +22,7 @@ import (
 // patience is how long a test waits for what must come.
 const patience = 20 * time.Second
 
-var quick = pauses{answer: time.Minute, talk: 50 * time.Millisecond, callBack: 10 * time.Millisecond, call: time.Hour}
+var quick = pauses{answer: time.Minute, talk: 50 * time.Millisecond, callBack: 10 * time.Millisecond, bye: 50 * time.Millisecond, call: time.Hour}
 
 func startPBX(t *testing.T, pauses pauses) *PBX {
 	t.Helper()
