@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -24,9 +26,19 @@ func contactsIn(res heard) []string {
 	return values
 }
 
+var expires = regexp.MustCompile(`[0-9]+$`) // what ends a contact
+
+// expectContacts takes up to nine seconds off for a busy machine.
 func expectContacts(t *testing.T, res heard, want ...string) {
 	t.Helper()
-	if got := contactsIn(res); res.kind() != "200 REGISTER" || fmt.Sprint(got) != fmt.Sprint(want) {
+	got := contactsIn(res)
+	for i, contact := range got {
+		got[i] = expires.ReplaceAllStringFunc(contact, func(digits string) string {
+			left, _ := strconv.Atoi(digits) // they are digits
+			return strconv.Itoa((left + 9) / 10 * 10)
+		})
+	}
+	if res.kind() != "200 REGISTER" || fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("got %s with contacts\n%q\nexpected\n%q", res.kind(), got, want)
 	}
 }
