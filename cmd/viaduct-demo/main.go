@@ -74,7 +74,7 @@ func serve(ctx context.Context, f *flags, stdout io.Writer, log *zap.Logger) err
 		cfg.Upstreams = []gateway.Upstream{upstream}
 		site.embedded()
 	}
-	site.Upstream, site.Domain = cfg.Upstreams[0].String(), cfg.Upstreams[0].Host
+	site.serves(cfg.Upstreams[0])
 	cfg.Ready = func(bound gateway.Bound) { greet(stdout, site, bound) }
 
 	mux := http.NewServeMux()

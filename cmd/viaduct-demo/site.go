@@ -7,8 +7,10 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"strings"
 
 	"viaduct/cmd/viaduct-demo/pbx"
+	"viaduct/gateway"
 )
 
 // phoneFiles are the page's own files, and its script if that was built before
@@ -53,6 +55,14 @@ func newSite(f *flags) *site {
 		WebSocket: webSocketPath, DTMF: "RFC2833",
 		Accounts: []account{}, Extensions: []extension{},
 		Host: f.Listen, AnyHost: f.AllowRemote,
+	}
+}
+
+// serves names the PBX on the page, and its domain until a user writes another.
+func (s *site) serves(upstream gateway.Upstream) {
+	s.Upstream, s.Domain = upstream.String(), upstream.Host
+	if strings.Contains(s.Domain, ":") {
+		s.Domain = "[" + s.Domain + "]" // IPv6, in a URI
 	}
 }
 

@@ -79,6 +79,22 @@ func TestInTheCall(t *testing.T) {
 	alice.WaitOutcome(t, "The other side hung up")
 }
 
+// TestDevices: another microphone and speaker, in the middle of a call.
+func TestDevices(t *testing.T) {
+	alice, bob := openPhones(t, startDemo(t))
+	Connect(t, alice, bob, "1002")
+	alice.Click(t, "#devices summary")
+	for _, device := range []string{"#microphone", "#speaker"} {
+		alice.WaitFor(t, device+":has(option:nth-child(2))")
+		alice.act(t, "selectOption", device, map[string]int{"index": 1})
+	}
+	bob.WaitHears(t)
+	alice.WaitHears(t)
+	alice.WaitMeter(t, "#meter-me")
+	alice.Click(t, "#hang-up")
+	bob.WaitOutcome(t, "The other side hung up")
+}
+
 // TestNotAnswered: what both sides are told when there is no call after all.
 func TestNotAnswered(t *testing.T) {
 	alice, bob := openPhones(t, startDemo(t))

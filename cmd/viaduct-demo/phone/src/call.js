@@ -15,6 +15,8 @@ export class Call extends EventTarget {
   held = false; // by us
   heldByPeer = false;
   muted = false;
+  /** Answered, but the microphone is not there yet. */
+  answering = false;
   /** Hung up while the line was away: the PBX hears of it later. */
   leaving = false;
   /** Digits sent and received. */
@@ -52,6 +54,11 @@ export class Call extends EventTarget {
     this.#attach(line.call(this.peer.number, { mediaStream: stream, ...media }));
     this.#watch(this.#session.connection);
     this.#set({ state: 'calling' });
+  }
+
+  /** Says whether the microphone is being asked for, to answer. */
+  prepare(answering) {
+    this.#set({ answering });
   }
 
   /** Answers with the microphone's stream, which the call closes at its end. */

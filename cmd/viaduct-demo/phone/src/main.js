@@ -29,7 +29,7 @@ const accountView = new AccountView(config, {
   unregister: () => line.unregister(),
 });
 const dialerView = new DialerView(config, dial);
-const devicesView = new DevicesView({ microphone: changeMicrophone, speaker: (id) => $('audio').setSinkId(id) });
+const devicesView = new DevicesView({ microphone: changeMicrophone, speaker: changeSpeaker });
 const callView = new CallView({
   answer,
   reject: () => call.reject(),
@@ -70,8 +70,10 @@ async function dial(number) {
 
 async function answer() {
   const mine = call;
+  mine.prepare(true);
   const stream = await microphone();
   if (stream) mine.answer(stream);
+  else mine.prepare(false);
 }
 
 /** The microphone's stream, or null once the page has said why there is none. */
@@ -92,6 +94,14 @@ async function changeMicrophone() {
   const mine = call;
   const stream = await microphone();
   if (stream) await mine.replaceMicrophone(stream);
+}
+
+async function changeSpeaker(deviceId) {
+  try {
+    await $('audio').setSinkId(deviceId);
+  } catch {
+    notice('This speaker cannot be used. Choose another.');
+  }
 }
 
 function take(taken) {
@@ -130,7 +140,7 @@ function showView(view) {
 }
 
 function render() {
-  accountView.show(line.account && line, call?.state === 'talking');
+  accountView.show(line.account && line, call);
   dialerView.show(line.account?.user, line.connection === 'connected');
   $('dialer').hidden = Boolean(call) || !line.account;
   callView.show(call);
@@ -143,7 +153,7 @@ function sound() {
   const audio = $('audio');
   const remote = call?.remote ?? null;
   if (audio.srcObject !== remote) audio.srcObject = remote;
-  if (call?.state === 'incoming') ring('incoming');
+  if (call?.state === 'incoming' && !call.answering) ring('incoming');
   else if (call?.state === 'ringing') ring('outgoing');
   else stopRinging();
 }

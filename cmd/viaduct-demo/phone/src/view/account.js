@@ -34,8 +34,8 @@ export class AccountView {
     this.#hear.register(this.#chosen);
   }
 
-  /** Shows how the line is; null before the first account. */
-  show(line, talking = false) {
+  /** Shows how the line is; null before the first account. A call keeps its account. */
+  show(line, call = null) {
     const typed = this.#config.accounts.length === 0;
     const away = !line || line.registration === 'none' && line.connection !== 'lost';
     $('sign-in').hidden = !typed || !away;
@@ -44,9 +44,9 @@ export class AccountView {
     const { name, user } = this.#chosen;
     if (typed) $('account-choice').replaceChildren(new Option(`${user}@${this.#chosen.domain}`, user));
     $('account-choice').value = user;
-    $('account-choice').disabled = typed || talking;
+    $('account-choice').disabled = typed || call !== null;
     say($('avatar'), (name ?? user).slice(0, 1).toUpperCase());
-    const { state, text } = condition(line, user, talking);
+    const { state, text } = condition(line, user, call?.state === 'talking');
     $('line').dataset.state = state;
     say($('line'), text);
     this.#showButton(line, typed && away);

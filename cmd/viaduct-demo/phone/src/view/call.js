@@ -46,6 +46,7 @@ export class CallView {
     say($('state'), standing(call));
     $('incoming-controls').hidden = call.state !== 'incoming';
     $('call-controls').hidden = call.state === 'incoming';
+    $('answer').disabled = call.answering;
     for (const [id, on] of [['mute', call.muted], ['hold', call.held]]) {
       $(id).disabled = !talking || call.leaving;
       $(id).setAttribute('aria-pressed', String(on));
@@ -93,7 +94,7 @@ function standing(call) {
     case 'preparing': return 'Waiting for the microphone…';
     case 'calling': return 'Calling…';
     case 'ringing': return 'Ringing…';
-    case 'incoming': return 'is calling you';
+    case 'incoming': return call.answering ? 'Waiting for the microphone…' : 'is calling you';
     default:
       if (call.held && call.heldByPeer) return 'Both sides on hold';
       if (call.held) return 'On hold';
