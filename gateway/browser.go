@@ -42,6 +42,9 @@ func (g *Gateway) requestUp(f *flow, w *work) {
 		g.refuse(f, w, Reason(rewrite.BadVia))
 		return
 	}
+	if g.endsOwnAnswer(w) {
+		return
+	}
 	if r := checkRequest(&w.msg, &hop); r != 0 {
 		g.refuse(f, w, r)
 		return
@@ -68,12 +71,19 @@ func checkRequest(m *rewrite.Message, hop *rewrite.ViaHop) Reason {
 	switch {
 	case len(m.Text(hop.Value)) > rewrite.MaxVia:
 		return ReasonViaTooLong
+	case !readable(m, m.To):
+		return Reason(rewrite.BadAddress) // whether it has a tag decides where it goes
 	case m.MaxForwards == 0:
 		return ReasonMaxForwards
 	case m.Has(rewrite.ProxyRequire):
 		return ReasonProxyRequire
 	}
 	return 0
+}
+
+func readable(m *rewrite.Message, address rewrite.Span) bool {
+	_, ok := m.ParseAddress(address)
+	return ok
 }
 
 // splitContacts reads the request's Contacts.

@@ -38,6 +38,14 @@ func (c *clients) flow(id rewrite.ClientID) *flow {
 	return c.byID[id].flow
 }
 
+// any reports whether a flow has a client: one that is registered, or that has
+// formed a dialog.
+func (c *clients) any(f *flow) bool {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return len(f.owned) > 0
+}
+
 // known reports whether a client is connected or registered.
 func (c *clients) known(id rewrite.ClientID) bool {
 	c.mu.RLock()

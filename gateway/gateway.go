@@ -45,6 +45,8 @@ type Gateway struct {
 	sipTLS      *transport.Certificate // nil: no TLS listener
 	upstreamTLS *tls.Config
 
+	upstreamCert *transport.Certificate // nil: none is shown to upstreams
+
 	upstreams []*upstream
 	sources   atomic.Pointer[map[netip.Addr]*upstream] // who may speak on the SIP side
 
@@ -180,6 +182,7 @@ func (g *Gateway) webConfig() transport.WSConfig {
 		MaxMessage:     g.cfg.MaxMessage,
 		Other:          g.cfg.Other,
 		HTTPErrors:     debugLog(g.log),
+		Needed:         g.needed,
 		Opened:         g.opened,
 		Message:        g.fromBrowser,
 		Oversized:      g.tooLargeFromBrowser,
@@ -234,6 +237,11 @@ func (g *Gateway) closed(conn *transport.WSConn, why transport.CloseCause) {
 	g.clients.leave(f)
 	g.log.Info("browser gone", zap.Stringer("remote", conn.RemoteAddr()), zap.Stringer("cause", why),
 		zap.Duration("after", time.Since(f.since)))
+}
+
+// needed tells whether a silent connection is one that calls may come by.
+func (g *Gateway) needed(conn *transport.WSConn) bool {
+	return g.clients.any(conn.Tag.(*flow))
 }
 
 // admits tells whether an address may speak on the SIP side.

@@ -16,10 +16,27 @@ import (
 func bothLab(t *testing.T, above int) *tcpLab {
 	t.Helper()
 	l := &tcpLab{lab: preparedLab(t)}
-	l.server = l.listenTCP(l.pbx.addr())
+	l.server, l.pbx = l.listenBoth()
+	l.cfg.Upstreams = upstreams(t, "sip:"+l.pbx.addr())
 	l.cfg.TCPAbove = above
 	l.start()
 	return l
+}
+
+// listenBoth opens one port of TCP and UDP: the first that is free in both.
+func (l *tcpLab) listenBoth() (*net.TCPListener, *pbx) {
+	l.t.Helper()
+	const attempts = 100
+	for range attempts {
+		server := l.listenTCP("127.0.0.1:0")
+		conn, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(server.Addr().(*net.TCPAddr).AddrPort()))
+		if err == nil {
+			l.t.Cleanup(func() { _ = conn.Close() })
+			return server, &pbx{lab: l.lab, conn: conn}
+		}
+	}
+	l.t.Fatal("no port is free in both")
+	return nil, nil
 }
 
 func sized(m sip, bytes int) sip { return m.withBody(strings.Repeat("x", bytes)) }

@@ -45,6 +45,9 @@ func (g *Gateway) requestDown(from transport.Source, w *work) {
 		g.refuseDown(from, w, Reason(rewrite.BadVia))
 		return
 	}
+	if g.endsOwnAnswer(w) {
+		return
+	}
 	uri, ok := rewrite.ParseURI(m.Text(m.URI))
 	if !ok {
 		g.refuseDown(from, w, ReasonForgedToken)

@@ -53,7 +53,7 @@ var reasons = [numReasons]struct{ name, text string }{
 	rewrite.BadVia:           {text: "a Via that cannot be read: 400"},
 	rewrite.BadCSeq:          {text: "a CSeq that is no number below 2^31 and the method of the request: 400"},
 	rewrite.BadMaxForwards:   {text: "a Max-Forwards that is no number from 0 to 255: 400"},
-	rewrite.BadAddress:       {text: "a Contact or Route that cannot be read: 400"},
+	rewrite.BadAddress:       {text: "a Contact, Route or To that cannot be read: 400"},
 	rewrite.BadContentLength: {text: "a Content-Length that is no number: 400"},
 	rewrite.BodyTooShort:     {text: "a body shorter than its Content-Length: 400"},
 	rewrite.BodyTooLong:      {text: "a body longer than its Content-Length, such as a second message in one frame: 400"},

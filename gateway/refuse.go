@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"net/netip"
 
 	"go.uber.org/zap"
@@ -40,7 +41,7 @@ func (g *Gateway) answerFor(r Reason, m *rewrite.Message) rewrite.Answer {
 	if r == ReasonProxyRequire {
 		// RFC 3261 16.3 step 5: the 420 lists "those option tags the element did
 		// not understand", which are all.
-		a.Unsupported = m.Value(rewrite.ProxyRequire)
+		a.Unsupported = m.Joined(rewrite.ProxyRequire)
 	}
 	return a
 }
@@ -85,6 +86,22 @@ func (g *Gateway) toTag(w *work) []byte {
 	h := w.hop(&hop)
 	w.tag = g.keys.Load().First().AppendTag(w.tag[:0], &h)
 	return w.tag
+}
+
+// endsOwnAnswer reports whether an ACK is for an answer that the gateway itself
+// gave: it goes no further. RFC 3261 17.1.1.3 gives it the INVITE's top Via, and
+// so the tag that was made of that.
+func (g *Gateway) endsOwnAnswer(w *work) bool {
+	m := &w.msg
+	if !m.Is("ACK") {
+		return false
+	}
+	to, ok := m.ParseAddress(m.To)
+	if !ok {
+		return false
+	}
+	tag, ok := m.Param(to.Params, "tag")
+	return ok && bytes.Equal(m.Text(tag.Value), g.toTag(w))
 }
 
 func (g *Gateway) logRefused(side string, r Reason, w *work, fields ...zap.Field) {

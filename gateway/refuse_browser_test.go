@@ -54,6 +54,7 @@ var refusedRequests = []struct {
 	{"65 Vias", func(m sip) sip { return m.add(repeat("Via: SIP/2.0/TCP x;branch=z9hG4bK2", 64)...) }, 400, Reason(rewrite.TooManyVias)},
 	{"no To", func(m sip) sip { return m.without("To") }, 0, Reason(rewrite.MissingHeader)},
 	{"no Call-ID", func(m sip) sip { return m.without("Call-ID") }, 0, Reason(rewrite.MissingHeader)},
+	{"a To that is not closed", func(m sip) sip { return m.set("To", "\"bob <sip:bob@pbx.example>") }, 400, Reason(rewrite.BadAddress)},
 	{"two From", func(m sip) sip { return m.add("f: <sip:boss@pbx.example>;tag=1") }, 400, Reason(rewrite.DuplicateHeader)},
 	{"two Call-IDs", func(m sip) sip { return m.add("i: other") }, 400, Reason(rewrite.DuplicateHeader)},
 	{"two CSeqs", func(m sip) sip { return m.add("CSeq: 9 MESSAGE") }, 400, Reason(rewrite.DuplicateHeader)},

@@ -314,3 +314,34 @@ func (s *stream) expectReached(l *lab, p *phone, token string) {
 		s.t.Errorf("the PBX gets\n%s", got)
 	}
 }
+
+// TestAckOfOwnAnswer: what the gateway answers itself ends with it, on both
+// sides: the ACK is neither relayed nor counted.
+func TestAckOfOwnAnswer(t *testing.T) {
+	l := newLab(t)
+	alice := l.phone("alice")
+	invite := alice.invite("sip:bob@pbx.example").add("Route: <sip:192.0.2.9;lr>")
+	alice.send(invite)
+	refused := alice.read()
+	expectAnswer(t, invite, refused, 403)
+	before := l.dropped()
+	alice.send(invite.as("ACK").set("To", refused.get("To")))
+	l.expectAlive(alice)
+
+	token := l.registered(alice)
+	l.hangUp(alice.browser)
+	bob := l.phone("bob")
+	tokenOfBob := l.registered(bob)
+	invite = l.pbx.request("INVITE", token)
+	l.pbx.send(invite)
+	absent := l.pbx.read()
+	if !strings.HasPrefix(absent.start(), "SIP/2.0 480 ") {
+		t.Fatalf("answered %q", absent.start())
+	}
+	before[ReasonNoConnection]++
+	l.pbx.send(invite.as("ACK").set("To", absent.get("To")))
+	l.expectReached(bob, tokenOfBob)
+	if after := l.dropped(); after != before {
+		t.Errorf("counted %v, want %v", after, before)
+	}
+}

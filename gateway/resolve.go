@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -23,16 +24,18 @@ const resolveTimeout = 5 * time.Second
 // resolveAll finds out where the upstreams are. One that cannot be found stays
 // where it was; one that was never found is unreachable.
 func (g *Gateway) resolveAll(ctx context.Context) {
+	var looking sync.WaitGroup
 	for _, up := range g.upstreams {
-		r, err := g.resolve(ctx, up)
-		if err != nil {
-			if ctx.Err() == nil {
+		looking.Go(func() {
+			r, err := g.resolve(ctx, up)
+			if err == nil {
+				up.route.Store(r)
+			} else if ctx.Err() == nil {
 				g.log.Error("upstream not resolved", zap.Stringer("upstream", up), zap.Error(err))
 			}
-			continue
-		}
-		up.route.Store(r)
+		})
 	}
+	looking.Wait()
 	sources := make(map[netip.Addr]*upstream)
 	for _, up := range g.upstreams {
 		for _, addr := range up.route.Load().addrs {
@@ -171,11 +174,10 @@ func (g *Gateway) loadCertificates() (err error) {
 		}
 	}
 	if g.cfg.UpstreamCert != "" {
-		cert, err := tls.LoadX509KeyPair(g.cfg.UpstreamCert, g.cfg.UpstreamKey)
-		if err != nil {
+		if g.upstreamCert, err = transport.LoadCertificate(g.cfg.UpstreamCert, g.cfg.UpstreamKey); err != nil {
 			return fmt.Errorf("--upstream-cert: %w", err)
 		}
-		g.upstreamTLS.Certificates = []tls.Certificate{cert}
+		g.upstreamTLS.GetClientCertificate = g.upstreamCert.GetClientCertificate
 	}
 	return nil
 }
@@ -189,6 +191,9 @@ func (g *Gateway) watch(ctx context.Context) {
 	}
 	if file := g.cfg.TLSCert; file != "" {
 		g.logUnwatched(file, g.browserTLS.Watch(ctx, g.certificateReloaded(file)))
+	}
+	if file := g.cfg.UpstreamCert; file != "" {
+		g.logUnwatched(file, g.upstreamCert.Watch(ctx, g.certificateReloaded(file)))
 	}
 	if file := g.cfg.SIPTLSCert; file != "" {
 		g.logUnwatched(file, g.sipTLS.Watch(ctx, g.certificateReloaded(file)))

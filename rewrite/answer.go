@@ -1,6 +1,7 @@
 package rewrite
 
 import (
+	"bytes"
 	"net/netip"
 	"strconv"
 )
@@ -74,11 +75,14 @@ func (s *splice) endLine(l *line) {
 	s.put(crlf)
 }
 
-// Value returns the whole value of a field's first line, empty if absent.
-func (m *Message) Value(h Header) []byte {
-	if !m.Has(h) {
-		return nil
+// Joined returns all values of a field, over all its lines, as one.
+func (m *Message) Joined(h Header) []byte {
+	var all [][]byte
+	for values := m.Values(h); ; {
+		v, ok := values.Next()
+		if !ok {
+			return bytes.Join(all, []byte(", "))
+		}
+		all = append(all, m.Text(v))
 	}
-	l := &m.lines[m.first[h]]
-	return m.Raw[l.valueLo:l.valueHi]
 }

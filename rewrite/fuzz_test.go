@@ -62,7 +62,7 @@ func inBounds(t *testing.T, m *Message) {
 	within(m.Method, m.URI, m.CallID, m.From, m.To, m.CSeqMethod, m.Body)
 	for h := range numHeaders {
 		within(all(m, h)...)
-		m.Value(h)
+		m.Joined(h)
 	}
 	for i := range m.Vias() + 1 {
 		if v, ok := m.Via(i); ok {

@@ -258,10 +258,10 @@ func TestStrippable(t *testing.T) {
 
 func TestMessageTexts(t *testing.T) {
 	m := field(t, "Proxy-Require: foo,\r\n bar \r\nProxy-Require: baz\r\n")
-	if got := string(m.Value(ProxyRequire)); got != "foo,\r\n bar" {
+	if got := string(m.Joined(ProxyRequire)); got != "foo, bar, baz" {
 		t.Errorf("Proxy-Require %q", got)
 	}
-	if m.Value(Expires) != nil || m.Has(Expires) || !m.Has(ProxyRequire) {
+	if len(m.Joined(Expires)) != 0 || m.Has(Expires) || !m.Has(ProxyRequire) {
 		t.Error("an Expires header")
 	}
 	if !m.Is("INVITE") || m.Is("invite") {

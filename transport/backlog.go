@@ -178,7 +178,7 @@ func (b *backlog) flush() {
 	}
 	if done {
 		if broken != nil {
-			b.conn.SetLinger(0)
+			_ = b.conn.SetLinger(0)
 		}
 		b.conn.Close()
 	}

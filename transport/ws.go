@@ -18,6 +18,8 @@ import (
 // Defaults of WSConfig.
 const (
 	defaultPingInterval   = 25 * time.Second
+	defaultFirstMessage   = 32 * time.Second
+	defaultMaxIdle        = 10 * time.Minute
 	defaultMaxConnections = 10_000
 	defaultWSMessage      = 65_535
 	defaultMaxBacklog     = 256 << 10
@@ -46,6 +48,13 @@ type WSConfig struct {
 	// PingInterval is the time between two pings to one connection; two that
 	// find no sign of life close it. Zero: 25 s.
 	PingInterval time.Duration
+
+	// FirstMessage is how long a connection may live before its first SIP
+	// message, and MaxIdle how long without another one where Needed, which is
+	// asked then, does not say that it is of use. Both are looked at when the
+	// connection is pinged. Zero: 32 s and 10 min; nil: of no use.
+	FirstMessage, MaxIdle time.Duration
+	Needed                func(*WSConn) bool
 
 	// MaxConnections is the largest number of connections of all listeners
 	// together; past it upgrades are refused with 503. Zero: 10,000.
@@ -92,6 +101,8 @@ type WSConfig struct {
 // withDefaults fills in what is not set.
 func (cfg WSConfig) withDefaults() WSConfig {
 	setDefault(&cfg.PingInterval, defaultPingInterval)
+	setDefault(&cfg.FirstMessage, defaultFirstMessage)
+	setDefault(&cfg.MaxIdle, defaultMaxIdle)
 	setDefault(&cfg.MaxConnections, defaultMaxConnections)
 	setDefault(&cfg.MaxMessage, defaultWSMessage)
 	setDefault(&cfg.MaxBacklog, defaultMaxBacklog)
@@ -100,6 +111,9 @@ func (cfg WSConfig) withDefaults() WSConfig {
 	}
 	if cfg.HTTPErrors == nil {
 		cfg.HTTPErrors = log.New(io.Discard, "", 0)
+	}
+	if cfg.Needed == nil {
+		cfg.Needed = func(*WSConn) bool { return false }
 	}
 	if cfg.Opened == nil {
 		cfg.Opened = func(*WSConn) {}

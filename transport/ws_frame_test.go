@@ -167,7 +167,7 @@ func TestWSOversizedAnswered(t *testing.T) {
 	s := startWS(t, WSConfig{
 		MaxMessage: 20_000,
 		Message:    func(c *WSConn, msg []byte) { clear(msg); c.Send(msg) },
-		Oversized:  func(c *WSConn, head []byte) { c.Send([]byte("SIP/2.0 513 Message Too Large\r\n\r\n")) },
+		Oversized:  func(c *WSConn, _ []byte) { c.Send([]byte("SIP/2.0 513 Message Too Large\r\n\r\n")) },
 	}, nil)
 	p, c := s.dial(t)
 	p.raw(join(text("abc"), frame(ws.OpText, false, "a"), frame(ws.OpContinuation, true, "b")))

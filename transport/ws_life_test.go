@@ -159,7 +159,7 @@ func TestWSHalfOpen(t *testing.T) {
 	s.ends(t, c, CauseSilent)
 	gone.wants(ws.OpPing, "")
 	gone.wants(ws.OpPing, "")
-	if _, err := ws.ReadFrame(gone.r); !errors.Is(err, syscall.ECONNRESET) {
+	if _, err := readFrame(gone.r); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("the browser sees %v, want a reset", err)
 	}
 }
@@ -273,4 +273,31 @@ func TestWSConcurrentSends(t *testing.T) {
 	p.wantsEnd()
 	wg.Wait()
 	s.ends(t, c, CauseLocal)
+}
+
+// A connection is closed that says nothing in time, or nothing more and is of
+// no use. One that is of use has only to show that it lives.
+func TestWSIdle(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		speaks bool
+		needed bool
+		cause  CloseCause
+	}{
+		{"nothing said", false, true, CauseIdle},
+		{"nothing more said", true, false, CauseIdle},
+		{"of use", true, true, CauseSilent},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := startWS(t, WSConfig{
+				PingInterval: 100 * time.Millisecond, FirstMessage: 50 * time.Millisecond, MaxIdle: 50 * time.Millisecond,
+				Needed: func(*WSConn) bool { return tt.needed },
+			}, nil)
+			p, c := s.dial(t)
+			if tt.speaks {
+				p.raw(text("one message"))
+			}
+			s.ends(t, c, tt.cause)
+		})
+	}
 }

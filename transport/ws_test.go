@@ -183,10 +183,20 @@ func frame(op ws.OpCode, fin bool, payload string) []byte {
 
 func text(payload string) []byte { return frame(ws.OpText, true, payload) }
 
+// readFrame reads one frame of a server that tests trust.
+func readFrame(r io.Reader) (f ws.Frame, err error) {
+	if f.Header, err = ws.ReadHeader(r); err != nil {
+		return f, err
+	}
+	f.Payload = make([]byte, f.Header.Length)
+	_, err = io.ReadFull(r, f.Payload)
+	return f, err
+}
+
 // read returns the next frame.
 func (p *wsPeer) read() (ws.OpCode, string) {
 	p.t.Helper()
-	f, err := ws.ReadFrame(p.r)
+	f, err := readFrame(p.r)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -226,7 +236,7 @@ func (p *wsPeer) wantsClose(code ws.StatusCode) {
 // not is the network's luck.
 func (p *wsPeer) wantsEnd() {
 	p.t.Helper()
-	if f, err := ws.ReadFrame(p.r); err == nil {
+	if f, err := readFrame(p.r); err == nil {
 		p.t.Errorf("got opcode %x %.100q instead of the end", f.Header.OpCode, f.Payload)
 	} else if errors.Is(err, errTimeout) {
 		p.t.Error("the connection stays open")
@@ -346,7 +356,7 @@ func TestWSOtherPaths(t *testing.T) {
 	}
 	none(t, "refused", s.refused)
 
-	page := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	page := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Write(bytes.Repeat([]byte("page "), 1<<20)) // more than any socket buffer
 	})
 	s = startWS(t, WSConfig{Other: page}, nil)

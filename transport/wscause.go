@@ -6,6 +6,7 @@ import "fmt"
 // for the label of a counter.
 type CloseCause uint8
 
+// The causes.
 const (
 	open CloseCause = iota
 
@@ -14,6 +15,7 @@ const (
 	CauseLocal     // WSConn.Close
 	CauseShutdown  // WSServer.Close
 	CauseSilent    // no sign of life for two pings, or within a Probe
+	CauseIdle      // no SIP message for FirstMessage or MaxIdle; closed 1008
 	CauseBacklog   // the browser did not read; closed 1008
 	CauseFlood     // too many pings and keepalives; closed 1008
 	CauseOversized // a message over MaxMessage; closed 1009
@@ -45,6 +47,8 @@ func (c CloseCause) String() string {
 		return "shutdown"
 	case CauseSilent:
 		return "silent"
+	case CauseIdle:
+		return "idle"
 	case CauseBacklog:
 		return "backlog"
 	case CauseFlood:

@@ -46,8 +46,12 @@ type WSConn struct {
 	answered    atomic.Int32  // pings and keepalives since the last beat
 	probing     atomic.Bool
 	heardBefore uint32 // at the last beat
-	unanswered  uint8  // pings of beat since something was heard
-	place       int    // in the roster's bucket, guarded by it
+
+	messages       atomic.Uint32 // delivered
+	messagesBefore uint32        // at the last beat
+	quietSince     time.Time     // the last beat that found a new one, or the start
+	unanswered     uint8         // pings of beat since something was heard
+	place          int           // in the roster's bucket, guarded by it
 }
 
 // ID is a random number that identifies the connection.
@@ -87,7 +91,7 @@ func (c *WSConn) Close(code ws.StatusCode, reason string) {
 	c.shut(CauseLocal, code, reason)
 }
 
-func (c *WSConn) ping() { c.send(ws.OpPing, nil) }
+func (c *WSConn) ping() { _ = c.send(ws.OpPing, nil) }
 
 // send queues one frame unless the connection is closing or the backlog full.
 func (c *WSConn) send(op ws.OpCode, payload []byte) error {
@@ -142,9 +146,9 @@ func (c *WSConn) shutWith(why CloseCause, payload []byte) {
 	}
 	frame := appendFrame(make([]byte, 0, ws.MaxHeaderSize+ws.MaxControlFramePayloadSize), ws.OpClose, payload)
 	c.writing.Lock()
-	c.stream.Write(frame) // an error wakes the reader by abandon
+	_, _ = c.stream.Write(frame) // an error wakes the reader by abandon
 	c.writing.Unlock()
-	c.sock.SetReadDeadline(time.Now().Add(closeTimeout))
+	_ = c.sock.SetReadDeadline(time.Now().Add(closeTimeout))
 }
 
 // abandon ends the connection without a closing handshake. It takes no lock, for

@@ -227,6 +227,7 @@ func (c *WSConn) deliver(msg []byte) {
 	case string(msg) == keepalive, string(msg) == keepaliveAnswer:
 		c.answer(ws.OpText, []byte(keepaliveAnswer))
 	default:
+		c.messages.Add(1)
 		c.server.cfg.Message(c, msg)
 	}
 }
@@ -268,7 +269,7 @@ func (c *WSConn) answer(op ws.OpCode, payload []byte) {
 		c.shut(CauseFlood, ws.StatusPolicyViolation, "too many pings")
 		return
 	}
-	c.send(op, payload)
+	_ = c.send(op, payload)
 }
 
 var errBadClose = errors.New("malformed close frame")

@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"time"
 	"unique"
 
 	"github.com/gobwas/ws"
@@ -24,6 +25,7 @@ const subprotocol = "sip"
 // fit for the label of a counter.
 type Refusal uint8
 
+// The refusals.
 const (
 	accepted Refusal = iota
 
@@ -218,7 +220,7 @@ func (s *WSServer) early(r *bufio.Reader) *[]byte {
 // newConn makes a connection of an upgraded stream, which must not block from
 // now on.
 func (s *WSServer) newConn(stream net.Conn, host string) (*WSConn, error) {
-	c := &WSConn{server: s, stream: stream, host: unique.Make(host)}
+	c := &WSConn{server: s, stream: stream, host: unique.Make(host), quietSince: time.Now()}
 	lower := stream
 	if secure, ok := stream.(*tls.Conn); ok {
 		lower = secure.NetConn()

@@ -107,7 +107,7 @@ func (c *WSConn) receive(p []byte) error {
 			}
 		}
 		switch {
-		case err == error(wouldBlock{}):
+		case errors.Is(err, wouldBlock{}):
 			return nil // all of p is taken: only TLS knows the rest of a record
 		case err != nil:
 			return err

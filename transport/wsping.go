@@ -3,6 +3,8 @@ package transport
 import (
 	"sync"
 	"time"
+
+	"github.com/gobwas/ws"
 )
 
 // pingBuckets is into how many parts an interval is divided; the connections
@@ -81,9 +83,10 @@ func (r *wsRoster) walk(interval time.Duration) {
 			return
 		case <-tick.C:
 		}
+		now := time.Now()
 		conns = r.buckets[i].list(conns[:0])
 		for _, c := range conns {
-			c.beat()
+			c.beat(now)
 		}
 		clear(conns) // what is closed in the meantime is not kept alive
 	}
@@ -91,8 +94,12 @@ func (r *wsRoster) walk(interval time.Duration) {
 
 // beat is the visit that a connection gets once an interval, always from the
 // same goroutine.
-func (c *WSConn) beat() {
+func (c *WSConn) beat(now time.Time) {
 	c.answered.Store(0)
+	if c.idle(now) {
+		c.shut(CauseIdle, ws.StatusPolicyViolation, "no SIP message")
+		return
+	}
 	if heard := c.heard.Load(); heard != c.heardBefore {
 		c.heardBefore, c.unanswered = heard, 0
 	}
@@ -102,6 +109,20 @@ func (c *WSConn) beat() {
 	}
 	c.unanswered++
 	c.ping()
+}
+
+// idle reports whether nothing but signs of life has come for too long.
+func (c *WSConn) idle(now time.Time) bool {
+	cfg := &c.server.cfg
+	messages := c.messages.Load()
+	if messages != c.messagesBefore {
+		c.messagesBefore, c.quietSince = messages, now
+	}
+	quiet := now.Sub(c.quietSince)
+	if messages == 0 {
+		return quiet >= cfg.FirstMessage
+	}
+	return quiet >= cfg.MaxIdle && !cfg.Needed(c)
 }
 
 // Probe pings the peer now and closes the connection if nothing at all arrives

@@ -103,12 +103,12 @@ func (s *wsSocket) SetWriteDeadline(t time.Time) error {
 // wake makes whoever waits for the socket fail with os.ErrDeadlineExceeded.
 // Unlike Close it never waits itself.
 func (s *wsSocket) wake() {
-	s.TCPConn.SetDeadline(time.Unix(1, 0))
+	_ = s.TCPConn.SetDeadline(time.Unix(1, 0))
 }
 
 // reset closes the socket without asking the peer: what waits to be sent is
 // dropped.
 func (s *wsSocket) reset() {
-	s.SetLinger(0)
+	_ = s.SetLinger(0)
 	s.TCPConn.Close()
 }
