@@ -1,4 +1,4 @@
-# `make build` needs Go alone. `make test` sets up the rest by itself.
+# `make build` needs Go alone, `make demo` Go and Node. `make test` sets up the rest by itself.
 
 GO         ?= go
 FUZZTIME   ?= 5s
@@ -13,7 +13,23 @@ GOTEST      = $(GO) test -race -shuffle=on -p=1
 # The race detector empties pools at random, so allocations are counted without it.
 ALLOCTEST   = $(GO) test -run=Alloc -count=1 ./rewrite ./transport ./gateway
 
-.PHONY: build test test-full setup lint fmt fuzz bench vuln
+PHONE       = cmd/viaduct-demo/phone
+
+.PHONY: demo demo-picture phone build test test-full setup lint fmt fuzz bench vuln
+
+demo: phone ## viaduct with a PBX and a phone page, on this machine; DEMO_FLAGS are its flags
+	$(GO) run ./cmd/viaduct-demo $(DEMO_FLAGS)
+
+phone: $(PHONE)/node_modules/.package-lock.json ## the phone page's script
+	npm run build --silent --prefix $(PHONE)
+
+$(PHONE)/node_modules/.package-lock.json: $(PHONE)/package-lock.json
+	npm ci --prefix $(PHONE)
+	touch $@
+
+demo-picture: phone ## the demo's picture in the README, taken anew
+	VIADUCT_DEMO_PICTURES=$(CURDIR)/bin $(GO) test -count=1 -run=TestLook ./cmd/viaduct-demo/e2e
+	cp bin/desktop-light-messages.png deploy/demo.png
 
 build: ## the viaduct binary, in this directory
 	$(GO) build ./cmd/viaduct
@@ -25,7 +41,7 @@ test: setup lint ## everything once: lint, tests against real peers, a little fu
 
 test-full: setup lint ## every scenario with every client on every leg; prints the matrix
 	VIADUCT_E2E_FULL=1 $(GOTEST) -timeout=90m -v ./cmd/viaduct/e2e
-	$(GOTEST) -timeout=20m $$($(GO) list ./... | grep -v /e2e$$)
+	$(GOTEST) -timeout=20m $$($(GO) list ./... | grep -v /viaduct/e2e$$)
 	$(ALLOCTEST)
 
 setup: ## Debian and npm packages that the tests need

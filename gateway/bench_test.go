@@ -143,3 +143,23 @@ func BenchmarkRelayDown(b *testing.B)    { benchmark(b, "RelayDown") }
 func BenchmarkResponseDown(b *testing.B) { benchmark(b, "ResponseDown") }
 func BenchmarkRegisterUp(b *testing.B)   { benchmark(b, "RegisterUp") }
 func BenchmarkRegisterDown(b *testing.B) { benchmark(b, "RegisterDown") }
+
+// BenchmarkRelayUpWatched is BenchmarkRelayUp with a viewer of the trace.
+func BenchmarkRelayUpWatched(b *testing.B) {
+	l := newLab(b)
+	tr := lay["RelayUp"](l, l.phone("alice"))
+	l.watch()
+	b.ReportAllocs()
+	for b.Loop() {
+		tr.relay()
+	}
+}
+
+// BenchmarkTraceUnwatched is what the trace costs a message when nobody looks.
+func BenchmarkTraceUnwatched(b *testing.B) {
+	g, w := &Gateway{}, &work{}
+	b.ReportAllocs()
+	for b.Loop() {
+		g.traceRelayed(Up, nil, transport.ProtoUDP, netip.AddrPort{}, w)
+	}
+}

@@ -119,20 +119,21 @@ func (g *Gateway) sendUp(f *flow, w *work, hop *rewrite.ViaHop, to *leg) Reason 
 		to = tcp
 		g.rewriteUp(f, w, hop, to)
 	}
-	r := g.sendBy(w, to)
+	r := g.sendBy(f, w, to)
 	if main := to.upstream.main(); r != 0 && to != main {
 		g.rewriteUp(f, w, hop, main)
-		r = g.sendBy(w, main)
+		r = g.sendBy(f, w, main)
 	}
 	return r
 }
 
 // sendBy sends w.out, which was written for that leg.
-func (g *Gateway) sendBy(w *work, to *leg) Reason {
+func (g *Gateway) sendBy(f *flow, w *work, to *leg) Reason {
 	if len(w.out) > to.max {
 		return ReasonUpstreamTooLarge
 	}
 	g.noteInvite(w, to)
+	g.traceRelayed(Up, f, to.target.Proto, to.target.Addr, w)
 	if g.sip.Send(to.target, w.out) != nil {
 		return ReasonUpstreamUnreachable
 	}
@@ -205,6 +206,7 @@ func (g *Gateway) responseUp(f *flow, w *work) {
 		return
 	}
 	g.logRelayed("up", w)
+	g.traceRelayed(Up, f, transport.Proto(w.down.Proto), w.down.Source, w)
 	if !g.replyUp(w, back, &next) {
 		g.refuse(f, w, ReasonPBXGone)
 	}

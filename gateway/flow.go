@@ -158,6 +158,20 @@ func (f *flow) clientsOf(aor []byte) (ids []rewrite.ClientID) {
 	return ids
 }
 
+// user returns the address-of-record that was last registered here, else the
+// last one used; empty before the first.
+func (f *flow) user() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var aor []byte
+	for i := range f.seen {
+		if c := &f.seen[i]; c.registered || aor == nil {
+			aor = c.aor
+		}
+	}
+	return string(aor)
+}
+
 func newFlow(conn *transport.WSConn) *flow {
 	return &flow{
 		id: conn.ID(), conn: conn, since: time.Now(),

@@ -12,7 +12,7 @@
 //
 // browser.go is the way up, pbx.go the way down; identity.go says on whose
 // behalf a browser's message goes, routing.go to which upstream, clients.go
-// who is where, refuse.go what is not relayed and who is told.
+// who is where, refuse.go what is not relayed and who is told, trace.go who looks on.
 package gateway
 
 import (
@@ -61,6 +61,7 @@ type Gateway struct {
 	probes  probes
 	dropped counters
 	refused refusals
+	traces  traces
 }
 
 // maxInvites bounds the INVITEs remembered in one generation, some 100 bytes each.

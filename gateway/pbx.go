@@ -69,6 +69,7 @@ func (g *Gateway) requestDown(from transport.Source, w *work) {
 		return
 	}
 	g.rewriteDown(from, w, &hop, token.Key, uri.User, by)
+	g.traceRelayed(Down, to, from.Proto, from.Addr, w)
 	if to.conn.Send(w.out) != nil {
 		g.refuseDown(from, w, ReasonNoConnection)
 	}
@@ -113,6 +114,7 @@ func (g *Gateway) responseDown(from transport.Source, w *work) {
 	}
 	w.out = w.respDown.Append(w.out[:0], m)
 	g.logRelayed("down", w)
+	g.traceRelayed(Down, to, from.Proto, from.Addr, w)
 	if to.conn.Send(w.out) != nil {
 		g.refuseDown(from, w, ReasonBrowserGone)
 	}
@@ -233,13 +235,14 @@ func (g *Gateway) undeliverable(to transport.Target, msg []byte, err error) {
 			return
 		}
 	}
-	g.dropped[ReasonUpstreamUnreachable].Add(1)
+	const r = ReasonUpstreamUnreachable
+	g.dropped[r].Add(1)
 	g.log.Warn("upstream unreachable", zap.Stringer("remote", to.Addr), zap.Stringer("transport", to.Proto), zap.Error(err))
-	if w.answer = g.answerFor(ReasonUpstreamUnreachable, m); w.answer.Status == 0 {
-		return
+	g.writeAnswer(w, r, netip.AddrPort{})
+	g.traceRefused(TraceEvent{Direction: Up, Reason: r, Transport: to.Proto, Peer: to.Addr}, nil, w)
+	if len(w.out) > 0 {
+		g.fromSIP(transport.Source{Proto: to.Proto, Addr: to.Addr}, w.out)
 	}
-	w.answer.Tag = g.toTag(w)
-	g.fromSIP(transport.Source{Proto: to.Proto, Addr: to.Addr}, w.answer.Append(nil, m))
 }
 
 // sendByUDP sends a request that was made for TCP by the UDP leg, whose Via

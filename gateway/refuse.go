@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"net/netip"
 
 	"go.uber.org/zap"
 
@@ -49,26 +50,34 @@ func (g *Gateway) answerFor(r Reason, m *rewrite.Message) rewrite.Answer {
 func (g *Gateway) refuse(f *flow, w *work, r Reason) {
 	g.dropped[r].Add(1)
 	g.logRefused("browser", r, w, zap.Stringer("remote", f.conn.RemoteAddr()))
-	w.answer = g.answerFor(r, &w.msg)
-	if w.answer.Status == 0 {
-		return
+	g.writeAnswer(w, r, netip.AddrPort{})
+	g.traceRefused(TraceEvent{Direction: Up, Reason: r}, f, w)
+	if len(w.out) > 0 {
+		_ = f.conn.Send(w.out) // a browser that is gone needs no answer
 	}
-	w.answer.Tag = g.toTag(w)
-	w.out = w.answer.Append(w.out[:0], &w.msg)
-	_ = f.conn.Send(w.out) // a browser that is gone needs no answer
 }
 
 // refuseDown does the same for what came from the SIP side.
 func (g *Gateway) refuseDown(from transport.Source, w *work, r Reason) {
 	g.dropped[r].Add(1)
 	g.logRefused("sip", r, w, zap.Stringer("remote", from.Addr), zap.Stringer("transport", from.Proto))
+	g.writeAnswer(w, r, from.Addr)
+	g.traceRefused(TraceEvent{Direction: Down, Reason: r, Transport: from.Proto, Peer: from.Addr}, nil, w)
+	if len(w.out) > 0 {
+		_ = g.sip.Reply(from, w.out) // the sender repeats what it needs an answer to
+	}
+}
+
+// writeAnswer writes the response to what was refused to w.out, nothing if
+// there is none to tell. The source is that of a request of the SIP side.
+func (g *Gateway) writeAnswer(w *work, r Reason, source netip.AddrPort) {
+	w.out = w.out[:0]
 	w.answer = g.answerFor(r, &w.msg)
 	if w.answer.Status == 0 {
 		return
 	}
-	w.answer.Source, w.answer.Tag = from.Addr, g.toTag(w)
-	w.out = w.answer.Append(w.out[:0], &w.msg)
-	_ = g.sip.Reply(from, w.out) // the sender repeats what it needs an answer to
+	w.answer.Source, w.answer.Tag = source, g.toTag(w)
+	w.out = w.answer.Append(w.out, &w.msg)
 }
 
 // toTag makes the To tag of an answer, a pure function of the request.

@@ -26,8 +26,13 @@ var importRules = []importRule{
 	{"transport", false, "transport returns errors and does not log", of("log/slog", "go.uber.org/zap")},
 	{"gateway", true, "imports go from cmd to gateway, never back", of("viaduct/cmd")},
 	{"gateway", false, "flags belong to cmd", of("flag", "github.com/alecthomas/kong")},
-	{"", false, "gosip judges what viaduct emits; it never relays", of("github.com/ghettovoice/gosip")},
+	{"gateway", false, "a user agent is no part of the relay path", userAgents},
+	{"transport", false, "a user agent is no part of the relay path", userAgents},
+	{"cmd/viaduct", false, "a user agent is no part of the relay path", userAgents},
 }
+
+// userAgents judge what viaduct emits and answer calls in the demo.
+var userAgents = of("github.com/ghettovoice/gosip", "github.com/pion")
 
 func TestImports(t *testing.T) {
 	root := filepath.Join("..", "..")

@@ -1,0 +1,77 @@
+// Package ladder shows in a browser what passes a gateway while it passes: a
+// custom element, <sip-ladder>, and the stream of events that feeds it. A page
+// of the same origin uses it by two lines:
+//
+//	<script type="module" src="/ladder/ladder.js"></script>
+//	<sip-ladder src="/ladder/events"></sip-ladder>
+//
+// The element needs no script and no style that is not in a file, so it works
+// under a Content-Security-Policy of `default-src 'self'`.
+package ladder
+
+import (
+	"embed"
+	"net/http"
+	"net/url"
+	"path"
+
+	"viaduct/gateway"
+)
+
+//go:embed *.js *.css
+var files embed.FS
+
+// Handler serves ladder.js, the files that it loads, and events; mount it with
+// [http.StripPrefix] under a path that ends in a slash. Whoever can ask for
+// events sees everybody's calls, but no credentials: guarding it is the
+// caller's part.
+func Handler(g *gateway.Gateway) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{file}", serveFile)
+	mux.Handle("GET /events", &stream{gateway: g, heartbeat: heartbeat})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+		if !sameOrigin(r) {
+			http.Error(w, "only for pages of the same origin", http.StatusForbidden)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+var contentTypes = map[string]string{
+	".js":  "text/javascript; charset=utf-8",
+	".css": "text/css; charset=utf-8",
+}
+
+func serveFile(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("file")
+	text, err := files.ReadFile(name)
+	if err != nil {
+		http.NotFound(w, r)
+		return
+	}
+	w.Header().Set("Content-Type", contentTypes[path.Ext(name)])
+	w.Header().Set("Cache-Control", "no-cache") // the files of the next version have the same names
+	_, _ = w.Write(text)
+}
+
+// sameOrigin refuses the pages of other sites. They could not read the events,
+// but would take the places of the few viewers there may be.
+func sameOrigin(r *http.Request) bool {
+	switch r.Header.Get("Sec-Fetch-Site") {
+	case "", "same-origin", "none":
+	default:
+		return false
+	}
+	origin := r.Header.Get("Origin")
+	if origin == "" {
+		return true
+	}
+	u, err := url.Parse(origin)
+	return err == nil && u.Host == r.Host
+}

@@ -1,0 +1,282 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"viaduct/rewrite"
+	"viaduct/transport"
+)
+
+// watch opens a trace until the test ends.
+func (l *lab) watch() *Trace {
+	l.t.Helper()
+	tr, err := l.gw.Trace()
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.t.Cleanup(tr.Close)
+	return tr
+}
+
+// seen reads n events, of which none may be lost.
+func (l *lab) seen(tr *Trace, n int) (all []TraceEvent) {
+	l.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for len(all) < n {
+		events, lost, err := tr.Next(ctx)
+		if lost != 0 || err != nil {
+			l.t.Fatalf("%d lost, %v after %d events of %d: %v", lost, err, len(all), n, outline(all))
+		}
+		all = append(all, events...)
+	}
+	if len(all) > n {
+		l.t.Fatalf("%d events too many: %v", len(all)-n, outline(all))
+	}
+	return all
+}
+
+// outline is what a ladder would show of each event.
+func outline(events []TraceEvent) (lines []string) {
+	for _, e := range events {
+		reason := ""
+		if e.Kind != TraceRelayed {
+			reason = " " + e.Reason.String()
+		}
+		method, _, _ := strings.Cut(e.StartLine, " sip:")
+		lines = append(lines, fmt.Sprintf("%s %s%s %s", e.Direction, e.Kind, reason, method))
+	}
+	return lines
+}
+
+func expectOutline(t testing.TB, events []TraceEvent, want ...string) {
+	t.Helper()
+	if got := outline(events); !slices.Equal(got, want) {
+		t.Errorf("the trace shows\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// TestTraceOfACall: a viewer sees every message of a call, once, in order, as it
+// came and as it went on, and where it went.
+func TestTraceOfACall(t *testing.T) {
+	l := newLab(t)
+	tr := l.watch()
+	p := l.phone("alice")
+	l.registered(p)
+	invite := l.up(p, p.invite("sip:bob@pbx.example"))
+	l.down(p, invite.reply("180 Ringing"))
+	ok := invite.reply("200 OK", "Contact: <sip:bob@"+l.pbx.addr()+">")
+	l.down(p, ok)
+	bye := l.down(p, l.pbx.request("BYE", invite.contactURI()).set("Call-ID", invite.get("Call-ID")))
+	l.answered(p, bye, "200 OK")
+
+	events := l.seen(tr, 7)
+	expectOutline(t, events,
+		"up relayed REGISTER", "down relayed SIP/2.0 200 OK",
+		"up relayed INVITE", "down relayed SIP/2.0 180 Ringing", "down relayed SIP/2.0 200 OK",
+		"down relayed BYE", "up relayed SIP/2.0 200 OK")
+	conn := l.onlyConn()
+	for i, e := range events {
+		want := TraceEvent{
+			Time: e.Time, Connection: conn.ID(), Browser: conn.RemoteAddr(), User: "alice@pbx.example",
+			Direction: e.Direction, Kind: TraceRelayed, Transport: transport.ProtoUDP, Peer: l.fromPBX().Addr,
+			CallID: e.CallID, StartLine: e.StartLine, Before: e.Before, After: e.After,
+		}
+		if e != want {
+			t.Errorf("event %d is\n%+v\nwant\n%+v", i, e, want)
+		}
+		if i > 0 && e.Time.Before(events[i-1].Time) {
+			t.Errorf("event %d is older than the one before it", i)
+		}
+		if i > 1 && e.CallID != invite.get("Call-ID") {
+			t.Errorf("event %d has the Call-ID %q", i, e.CallID)
+		}
+	}
+	if before, after := events[2].Before, events[2].After; before != mask([]byte(p.resent(invite))) || after != mask([]byte(invite)) {
+		t.Errorf("the INVITE is shown as\n%s\nand\n%s", before, after)
+	}
+}
+
+// resent is the phone's request as it was before the gateway changed it.
+func (p *phone) resent(relayed sip) sip {
+	p.sent--
+	return p.invite(relayed.uri())
+}
+
+// TestTraceOfRefusals: a viewer sees what was not relayed, why, and the answer.
+func TestTraceOfRefusals(t *testing.T) {
+	l := newLab(t)
+	p := l.phone("alice")
+	token := l.registered(p)
+	tr := l.watch()
+
+	p.send("hello")
+	p.send(p.request("OPTIONS", "sip:bob@pbx.example").set("Max-Forwards", "0"))
+	answer := p.read()
+	l.pbx.send(l.pbx.request("OPTIONS", replaceToken(token)))
+	forbidden := l.pbx.read()
+	l.pbx.send(l.pbx.request("OPTIONS", token).reply("200 OK"))
+
+	events := l.seen(tr, 4)
+	expectOutline(t, events,
+		"up refused not_sip hello", "up answered max_forwards OPTIONS",
+		"down answered forged_token OPTIONS", "down refused forged_seal SIP/2.0 200 OK")
+	for i, want := range []sip{"", answer, forbidden, ""} {
+		if events[i].After != mask([]byte(want)) {
+			t.Errorf("event %d says\n%s\nwas answered, not\n%s", i, events[i].After, want)
+		}
+	}
+	if up, down := events[0], events[2]; up.Connection == 0 || up.Peer.IsValid() || down.Connection != 0 || !down.Peer.IsValid() {
+		t.Errorf("whose refusals are these? %+v %+v", up, down)
+	}
+}
+
+// TestTraceOfUnreachable: what an upstream does not take is shown as answered
+// by the gateway.
+func TestTraceOfUnreachable(t *testing.T) {
+	l := preparedLab(t)
+	closed := l.listenTCP("127.0.0.1:0")
+	l.cfg.Upstreams = upstreams(t, "sip:"+closed.Addr().String()+";transport=tcp")
+	_ = closed.Close()
+	l.start()
+	tr := l.watch()
+	p := l.phone("alice")
+	p.send(p.request("OPTIONS", "sip:bob@pbx.example"))
+	if got := p.read(); !strings.HasPrefix(got.start(), "SIP/2.0 503") {
+		t.Fatal(got)
+	}
+	expectOutline(t, l.seen(tr, 3), "up relayed OPTIONS",
+		"up answered upstream_unreachable OPTIONS", "down relayed SIP/2.0 503 SIP Server Unreachable")
+}
+
+// TestTraceKeepsSecrets: what a viewer sees is no more than the log shows.
+func TestTraceKeepsSecrets(t *testing.T) {
+	l := newLab(t)
+	tr := l.watch()
+	p := l.phone("alice")
+	const response = "6629fae49393a05397450978507c4ef1"
+	register := l.up(p, p.register(`Authorization: Digest username="alice", response="`+response+`"`))
+	token := tokenOf(register.contactURI())
+	l.down(p, register.reply("200 OK", "Contact: "+register.get("Contact")))
+	call := l.pbx.request("INFO", register.contactURI()).set("Call-ID", token) // a PBX that makes the worst of it
+	info := l.down(p, call)
+
+	for _, e := range l.seen(tr, 3) {
+		text := fmt.Sprintf("%+v", e)
+		for _, secret := range []string{
+			response, token, strings.TrimPrefix(register.branch(), branchCookie), param(info.get("Via"), "seal"),
+		} {
+			if strings.Contains(text, secret) {
+				t.Errorf("the trace shows %q:\n%s", secret, text)
+			}
+		}
+		if !strings.Contains(text, "***") {
+			t.Errorf("nothing is masked in\n%s", text)
+		}
+	}
+}
+
+// TestTraceIsBounded: a viewer that does not read holds up nobody, and is told
+// what it missed.
+func TestTraceIsBounded(t *testing.T) {
+	for _, test := range []struct {
+		name          string
+		size, n, kept int
+	}{
+		{"by number", 0, 3 * maxTraceWait, maxTraceWait},
+		{"by bytes", 60_000, 40, maxTraceBytes / 60_001},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			g := &Gateway{}
+			tr, err := g.Trace()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer tr.Close()
+			w := &work{msg: rewrite.Message{Raw: bytes.Repeat([]byte("x"), test.size)}}
+			for i := range test.n {
+				w.out = fmt.Appendf(w.out[:0], "%d", i%10)
+				g.traceRelayed(Up, nil, transport.ProtoUDP, l0, w)
+			}
+			events, lost, err := tr.Next(t.Context())
+			if len(events) != test.kept || int(lost) != test.n-test.kept || err != nil {
+				t.Fatalf("%d events, %d lost, %v; want %d kept of %d", len(events), lost, err, test.kept, test.n)
+			}
+			if last := events[len(events)-1].After; last != fmt.Sprint((test.n-1)%10) {
+				t.Errorf("the newest event is %q", last)
+			}
+			g.traceRelayed(Up, nil, transport.ProtoUDP, l0, w)
+			if events, lost, err = tr.Next(t.Context()); len(events) != 1 || lost != 0 || err != nil {
+				t.Errorf("then %d events, %d lost, %v", len(events), lost, err)
+			}
+		})
+	}
+}
+
+// l0 is nobody's address.
+var l0 = (&net.UDPAddr{IP: net.IPv4zero}).AddrPort()
+
+// TestTraceViewers: there is a cap, a closed viewer makes room, and with the
+// last one nothing is left: no goroutine, and no work for the relay path.
+func TestTraceViewers(t *testing.T) {
+	l := newLab(t)
+	p := l.phone("alice")
+	l.expectAlive(p)
+	goroutines := runtime.NumGoroutine()
+	var open []*Trace
+	for range maxTraces {
+		open = append(open, l.watch())
+	}
+	if _, err := l.gw.Trace(); !errors.Is(err, ErrTooManyTraces) {
+		t.Errorf("a viewer too many: %v", err)
+	}
+	l.expectAlive(p)
+	for _, tr := range open {
+		expectOutline(t, l.seen(tr, 2), "up relayed OPTIONS", "down relayed SIP/2.0 200 OK")
+		tr.Close()
+		tr.Close()
+		if _, _, err := tr.Next(t.Context()); !errors.Is(err, ErrTraceClosed) {
+			t.Errorf("a closed trace says %v", err)
+		}
+	}
+	if l.gw.traces.watched.Load() {
+		t.Error("the relay path still thinks that somebody looks")
+	}
+	if n := runtime.NumGoroutine(); n > goroutines {
+		t.Errorf("%d goroutines, %d before the viewers", n, goroutines)
+	}
+	l.watch()
+}
+
+// TestTraceNextEnds: a viewer that waits is woken by its context and by Close.
+func TestTraceNextEnds(t *testing.T) {
+	g := &Gateway{}
+	tr, err := g.Trace()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error)
+	next := func(ctx context.Context) {
+		_, _, err := tr.Next(ctx)
+		ended <- err
+	}
+	go next(ctx)
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	go next(context.Background())
+	tr.Close()
+	if err := <-ended; !errors.Is(err, ErrTraceClosed) {
+		t.Error(err)
+	}
+}
