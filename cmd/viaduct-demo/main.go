@@ -62,7 +62,8 @@ func serve(ctx context.Context, f *flags, stdout io.Writer, log *zap.Logger) err
 	site := newSite(f)
 	cfg := f.config(log)
 	if f.Upstream.Host == "" {
-		p, err := pbx.Start(ctx, pbx.Config{Listen: f.PBXListen, Accounts: accounts(), Log: log})
+		// It outlives the gateway, so that calls can end.
+		p, err := pbx.Start(context.WithoutCancel(ctx), pbx.Config{Listen: f.PBXListen, Accounts: accounts(), Log: log})
 		if err != nil {
 			return err
 		}
