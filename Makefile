@@ -54,8 +54,9 @@ fmt:
 	$(GOLANGCI) fmt
 
 fuzz: ## each fuzz target for FUZZTIME
-	@set -e; for package in $$($(GO) list ./rewrite ./transport ./gateway); do \
-		for target in $$($(GO) test -list='^Fuzz' $$package | grep '^Fuzz' || true); do \
+	@set -e; for package in ./rewrite ./transport ./gateway; do \
+		targets=$$($(GO) test -list='^Fuzz' $$package); \
+		for target in $$(echo "$$targets" | grep '^Fuzz'); do \
 			echo "fuzz $$package $$target"; \
 			$(GO) test -run='^$$' -fuzz="^$$target$$" -fuzztime=$(FUZZTIME) $$package; \
 		done; \

@@ -151,12 +151,11 @@ type WSServer struct {
 	roster  wsRoster
 	sockets atomic.Int64 // open, of all listeners
 
-	mu       sync.Mutex
-	live     int // connections from the reservation at the handshake until after Closed
-	gone     *sync.Cond
-	draining bool
-	closed   bool
-	code     ws.StatusCode // of the close frames once closed
+	mu     sync.Mutex
+	live   int // connections from the reservation at the handshake until after Closed
+	gone   *sync.Cond
+	closed bool
+	code   ws.StatusCode // of the close frames once closed
 }
 
 // NewWSServer returns a server that is not listening yet; fields of cfg that
@@ -208,21 +207,13 @@ func (s *WSServer) Serve(l net.Listener, tlsConfig *tls.Config) error {
 	return fmt.Errorf("transport: WebSocket listener %v: %w", l.Addr(), err)
 }
 
-// Drain refuses new connections from now on; those that are open stay, and
-// paths of Other are served as before.
-func (s *WSServer) Drain() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.draining = true
-}
-
 // Close stops accepting, closes every connection with code and waits until
 // Closed has returned for each: about a second with browsers that do not answer.
 func (s *WSServer) Close(code ws.StatusCode) {
 	s.mu.Lock()
 	again := s.closed
 	if !again {
-		s.draining, s.closed, s.code = true, true, code
+		s.closed, s.code = true, code
 	}
 	s.mu.Unlock()
 	if !again {
@@ -243,8 +234,8 @@ func (s *WSServer) reserve() Refusal {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case s.draining:
-		return RefusedDraining
+	case s.closed:
+		return RefusedClosing
 	case s.live >= s.cfg.MaxConnections:
 		return RefusedConnections
 	default:

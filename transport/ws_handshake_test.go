@@ -187,14 +187,7 @@ func TestWSMaxConnections(t *testing.T) {
 	first.Close()
 	s.ends(t, c, CauseLost)
 	s.freed(t, 1)
-	third, c := s.dial(t)
-
-	s.Drain()
-	refused(RefusedDraining)
-	third.raw(text("still here"))
-	if got := next(t, s.messages); got != "still here" {
-		t.Errorf("while draining: %q", got)
-	}
+	_, c = s.dial(t)
 	c.Close(ws.StatusNormalClosure, "")
 	s.ends(t, c, CauseLocal)
 	second.Close(ws.StatusNormalClosure, "")
@@ -249,4 +242,30 @@ func TestWSLabels(t *testing.T) {
 			t.Errorf("%s has no name", label)
 		}
 	}
+}
+
+// Sockets that are no WebSocket yet are bounded, too: past it they are closed
+// unread, and room is made by each that goes.
+func TestWSMaxSockets(t *testing.T) {
+	s := startWS(t, WSConfig{MaxConnections: 1}, nil)
+	dial := func() *wsPeer {
+		conn, err := net.Dial("tcp", s.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		conn.SetDeadline(time.Now().Add(2 * patience))
+		return &wsPeer{conn, t, bufio.NewReader(conn)}
+	}
+	idle := make([]*wsPeer, 1+spareSockets)
+	for i := range idle {
+		idle[i] = dial()
+	}
+	dial().wantsEnd()
+	idle[0].raw([]byte("GET /elsewhere HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))
+	if resp := idle[0].response(); resp.StatusCode != http.StatusNotFound {
+		t.Error(resp.Status)
+	}
+	idle[0].wantsEnd() // the server has closed it, and counts one less
+	s.dial(t)
 }

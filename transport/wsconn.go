@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"crypto/tls"
 	"errors"
 	"net"
 	"net/netip"
@@ -63,13 +62,6 @@ func (c *WSConn) RemoteAddr() netip.AddrPort { return c.remote }
 // Host is the Host of the handshake as the browser gave it, the port
 // included if it named one.
 func (c *WSConn) Host() string { return c.host.Value() }
-
-// Secure reports whether the connection is wss here, whatever a proxy in front
-// may have offered the browser.
-func (c *WSConn) Secure() bool {
-	_, secure := c.stream.(*tls.Conn)
-	return secure
-}
 
 // Send sends msg as one message of one frame: text if it is valid UTF-8, else
 // binary. It does not keep msg. It returns an error when the connection is

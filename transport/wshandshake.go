@@ -37,7 +37,7 @@ const (
 	RefusedNoSubprotocol // no subprotocol offered
 	RefusedSubprotocol   // sip is not among the subprotocols offered
 	RefusedConnections   // MaxConnections are open
-	RefusedDraining      // after WSServer.Drain or Close
+	RefusedClosing       // after WSServer.Close
 	endOfRefusals
 )
 
@@ -74,8 +74,8 @@ func (why Refusal) answer() (label string, status int, text string) {
 		return "subprotocol", http.StatusBadRequest, "None of the subprotocols offered is spoken here: SIP over WebSocket needs Sec-WebSocket-Protocol: sip."
 	case RefusedConnections:
 		return "connections", http.StatusServiceUnavailable, "Too many connections."
-	case RefusedDraining:
-		return "draining", http.StatusServiceUnavailable, "Shutting down."
+	case RefusedClosing:
+		return "closing", http.StatusServiceUnavailable, "Shutting down."
 	default:
 		return fmt.Sprintf("Refusal(%d)", uint8(why)), http.StatusInternalServerError, ""
 	}
