@@ -153,7 +153,6 @@ func (p *PBX) listen(addr netip.AddrPort) error {
 			return fmt.Errorf("pbx: %w", err)
 		}
 		if failed = p.serve(chosen); failed == nil {
-			p.addr = chosen
 			return nil
 		}
 		if addr.Port() != 0 {
