@@ -85,6 +85,17 @@ type Config struct {
 	// made. Default: keys that live as long as the process.
 	TokenKeyFile string
 
+	// MaxTransactions and MaxTransactionMemory, in bytes, bound what is kept to
+	// resend messages on UDP; past either they are relayed without. Default: 20,000
+	// and 64 MiB. A negative MaxTransactions switches resending off.
+	MaxTransactions, MaxTransactionMemory int
+	// HealthInterval is the time within which a dead upstream is noticed. Default 10 s.
+	HealthInterval time.Duration
+	// Admin is the address of the admin listener, "host:port". Default: none.
+	Admin string
+	// DrainTimeout bounds how long calls are waited for at the end. Default 30 s.
+	DrainTimeout time.Duration
+
 	// Log receives the gateway's log. Default: none.
 	Log *zap.Logger
 	// Ready is called once, when every listener is open. Default: none.

@@ -20,7 +20,10 @@ func (c *Config) validate() error {
 	if err := c.validateBrowserSide(); err != nil {
 		return err
 	}
-	return c.validateSIPSide()
+	if err := c.validateSIPSide(); err != nil {
+		return err
+	}
+	return c.validateOperation()
 }
 
 func (c *Config) setDefaults() {
@@ -30,6 +33,10 @@ func (c *Config) setDefaults() {
 	setDefault(&c.MaxMessage, rewrite.MaxLength)
 	setDefault(&c.Policy, PolicyFailover)
 	setDefault(&c.SIPListen, ":5070")
+	setDefault(&c.MaxTransactions, 20_000)
+	setDefault(&c.MaxTransactionMemory, 64<<20)
+	setDefault(&c.HealthInterval, 10*time.Second)
+	setDefault(&c.DrainTimeout, 30*time.Second)
 	setDefault(&c.Log, zap.NewNop())
 	if len(c.Listen) == 0 {
 		c.Listen = []string{":8080"}
@@ -100,6 +107,23 @@ func (c *Config) validateSIPSide() error {
 		pair("sip-tls-cert", c.SIPTLSCert, "sip-tls-key", c.SIPTLSKey),
 		pair("upstream-cert", c.UpstreamCert, "upstream-key", c.UpstreamKey),
 	)
+}
+
+func (c *Config) validateOperation() error {
+	if c.Admin != "" {
+		if err := checkAddr(c.Admin); err != nil {
+			return fmt.Errorf("--admin: %w", err)
+		}
+	}
+	switch {
+	case c.MaxTransactionMemory < rewrite.MaxLength:
+		return fmt.Errorf("--max-transaction-memory: %d is less than %d", c.MaxTransactionMemory, rewrite.MaxLength)
+	case c.HealthInterval < time.Second:
+		return fmt.Errorf("--health-interval: %v is less than 1s", c.HealthInterval)
+	case c.DrainTimeout < 0:
+		return fmt.Errorf("--drain-timeout: %v is negative", c.DrainTimeout)
+	}
+	return nil
 }
 
 func (c *Config) validateUpstreams() error {

@@ -44,9 +44,14 @@ type flags struct {
 	StripHeader        []string           `group:"SIP side" placeholder:"NAME" help:"Further header never taken from a browser, besides the built-in ones."`
 	ClientIPHeader     string             `group:"SIP side" placeholder:"NAME" help:"Tell the SIP server the browser's address in this header."`
 	TokenKeyFile       string             `group:"SIP side" placeholder:"FILE" help:"Keys of the tokens, a line each, base64 of 32 bytes; the first signs, later ones still verify. Watched; made if missing. Without this flag: token.key in $$STATE_DIRECTORY, else in the user's state directory."`
+	MaxTransactions    int                `group:"SIP side" placeholder:"N" default:"20000" help:"Most messages kept to be sent again on UDP; past it they are relayed without."`
+	MaxTransactionMem  int                `name:"max-transaction-memory" group:"SIP side" placeholder:"BYTES" default:"67108864" help:"Most memory for them."`
+	HealthInterval     time.Duration      `group:"SIP side" placeholder:"DURATION" default:"10s" help:"Time within which a dead upstream is noticed: it is asked with OPTIONS twice in it, any answer means alive."`
 
-	LogLevel  zapcore.Level `group:"Operation" placeholder:"LEVEL" default:"info" enum:"debug,info,warn,error" help:"Least severe that is logged: debug, info, warn or error."`
-	LogFormat *string       `group:"Operation" placeholder:"FORMAT" enum:"console,json" help:"console or json. Without this flag: console on a terminal, else json."`
+	Admin        string        `group:"Operation" placeholder:"ADDR" default:"127.0.0.1:8081" help:"Listener of /healthz, /readyz and /metrics."`
+	DrainTimeout time.Duration `group:"Operation" placeholder:"DURATION" default:"30s" help:"After SIGTERM: how long calls are waited for, while new connections are refused."`
+	LogLevel     zapcore.Level `group:"Operation" placeholder:"LEVEL" default:"info" enum:"debug,info,warn,error" help:"Least severe that is logged: debug, info, warn or error."`
+	LogFormat    *string       `group:"Operation" placeholder:"FORMAT" enum:"console,json" help:"console or json. Without this flag: console on a terminal, else json."`
 
 	Version kong.VersionFlag `env:"-" help:"Print the version and exit."`
 }
@@ -135,5 +140,11 @@ func (f *flags) config() gateway.Config {
 		StripHeaders:       f.StripHeader,
 		ClientIPHeader:     f.ClientIPHeader,
 		TokenKeyFile:       f.TokenKeyFile,
+
+		MaxTransactions:      f.MaxTransactions,
+		MaxTransactionMemory: f.MaxTransactionMem,
+		HealthInterval:       f.HealthInterval,
+		Admin:                f.Admin,
+		DrainTimeout:         f.DrainTimeout,
 	}
 }
