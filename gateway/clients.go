@@ -12,24 +12,34 @@ import (
 // gateway remembers of a registration, and every entry can be had again by the
 // client's next REGISTER. It is safe for concurrent use.
 type clients struct {
-	mu   sync.RWMutex
-	byID map[rewrite.ClientID]binding
-	max  int // entries without a flow
-	gone int // entries without a flow, now
-	now  func() time.Time
+	mu       sync.RWMutex
+	byID     map[rewrite.ClientID]binding
+	byOrigin map[rewrite.Origin]rewrite.ClientID // the last one that registered
+	max      int                                 // entries without a flow
+	gone     int                                 // entries without a flow, now
+	now      func() time.Time
 }
 
 // binding is one client's place. A registered client keeps its entry, and with
-// it the key of its token, while its flow is gone, until the registration ends.
+// it the key of its token, while its flow is gone, until the registration ends;
+// any other for as long as it is expected back.
 type binding struct {
-	flow       *flow // nil: not connected
+	flow       *flow     // nil: not connected
+	left       time.Time // when the flow was lost, if it is nil
 	registered bool
 	origin     rewrite.Origin // if registered
+	upstream   *upstream      // if registered: the one that accepted it
 	expires    time.Time      // of the registration
 }
 
+// comeback is how long after its connection was lost a client is expected back.
+const comeback = 10 * time.Second
+
 func newClients(max int) *clients {
-	return &clients{byID: make(map[rewrite.ClientID]binding), max: max, now: time.Now}
+	return &clients{
+		byID: make(map[rewrite.ClientID]binding), byOrigin: make(map[rewrite.Origin]rewrite.ClientID),
+		max: max, now: time.Now,
+	}
 }
 
 // flow returns the flow on which a client is, or nil.
@@ -37,6 +47,30 @@ func (c *clients) flow(id rewrite.ClientID) *flow {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	return c.byID[id].flow
+}
+
+// reach returns the flow by which a token reaches its client, or nil. One that
+// never registers, such as an anonymous caller, is found by the client that has
+// registered for the same address-of-record from the same page.
+func (c *clients) reach(t *rewrite.Token) *flow {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	b := c.byID[t.ID]
+	if b.flow != nil || b.registered {
+		return b.flow
+	}
+	if id, ok := c.byOrigin[t.Origin]; ok {
+		return c.byID[id].flow
+	}
+	return nil
+}
+
+// expected reports whether a client was connected until a moment ago.
+func (c *clients) expected(id rewrite.ClientID) bool {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	b, ok := c.byID[id]
+	return ok && b.flow == nil && c.now().Sub(b.left) < comeback
 }
 
 // any reports whether a flow has a client: one that is registered, or that has
@@ -84,7 +118,7 @@ func (c *clients) claim(id rewrite.ClientID, f *flow) *flow {
 
 // register binds a client to the flow on which the SIP server accepted its
 // REGISTER; the last one wins.
-func (c *clients) register(id rewrite.ClientID, origin rewrite.Origin, f *flow, lifetime time.Duration) {
+func (c *clients) register(id rewrite.ClientID, origin rewrite.Origin, up *upstream, f *flow, lifetime time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if have := c.byID[id].flow; have != f {
@@ -95,7 +129,7 @@ func (c *clients) register(id rewrite.ClientID, origin rewrite.Origin, f *flow, 
 			have.owned = slices.DeleteFunc(have.owned, func(o rewrite.ClientID) bool { return o == id })
 		}
 	}
-	c.put(id, binding{flow: f, registered: true, origin: origin, expires: c.now().Add(lifetime)})
+	c.put(id, binding{flow: f, registered: true, origin: origin, upstream: up, expires: c.now().Add(lifetime)})
 }
 
 // maxOwned bounds the clients on one flow.
@@ -155,8 +189,8 @@ func (c *clients) leave(f *flow) {
 	f.closed = true
 	for _, id := range f.owned {
 		b := c.byID[id]
-		if b.lasts(now) && c.gone < c.max {
-			b.flow = nil
+		if c.gone < c.max {
+			b.flow, b.left = nil, now
 			c.put(id, b)
 		} else {
 			c.remove(id)
@@ -165,7 +199,8 @@ func (c *clients) leave(f *flow) {
 	f.owned = nil
 }
 
-// sweep forgets the clients that are gone and whose registration has ended.
+// sweep forgets the clients that are gone, whose registration has ended, and
+// that are not expected back.
 func (c *clients) sweep() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -174,7 +209,7 @@ func (c *clients) sweep() {
 	}
 	now := c.now()
 	for id, b := range c.byID {
-		if b.flow == nil && !now.Before(b.expires) {
+		if b.flow == nil && !now.Before(b.expires) && now.Sub(b.left) >= comeback {
 			c.remove(id)
 		}
 	}
@@ -187,11 +222,21 @@ func (c *clients) put(id rewrite.ClientID, b binding) {
 	if b.flow == nil {
 		c.gone++
 	}
+	if b.registered {
+		c.byOrigin[b.origin] = id
+	}
 }
 
 func (c *clients) remove(id rewrite.ClientID) {
-	if b, ok := c.byID[id]; ok && b.flow == nil {
+	b, ok := c.byID[id]
+	if !ok {
+		return
+	}
+	if b.flow == nil {
 		c.gone--
+	}
+	if b.registered && c.byOrigin[b.origin] == id {
+		delete(c.byOrigin, b.origin)
 	}
 	delete(c.byID, id)
 }

@@ -54,8 +54,8 @@ func TestRegistrationLapses(t *testing.T) {
 func TestClientMovesOn(t *testing.T) {
 	c, _ := newTestClients(10)
 	first, second := &flow{}, &flow{}
-	c.register(1, 0, first, time.Hour)
-	c.register(1, 0, second, time.Hour)
+	c.register(1, 0, nil, first, time.Hour)
+	c.register(1, 0, nil, second, time.Hour)
 	c.leave(first)
 	if c.flow(1) != second {
 		t.Error("a client that moved is gone with its old connection")
@@ -71,7 +71,7 @@ func TestNothingOnClosedFlow(t *testing.T) {
 	c, _ := newTestClients(10)
 	f := &flow{}
 	c.leave(f)
-	c.register(1, 0, f, time.Hour)
+	c.register(1, 0, nil, f, time.Hour)
 	if c.claim(2, f) != nil || len(c.byID) != 0 {
 		t.Errorf("clients on a closed connection: %v", c.byID)
 	}
@@ -80,7 +80,7 @@ func TestNothingOnClosedFlow(t *testing.T) {
 func TestClientsOfOneFlow(t *testing.T) {
 	c, _ := newTestClients(10)
 	f := &flow{}
-	c.register(0, 0, f, time.Hour)
+	c.register(0, 0, nil, f, time.Hour)
 	for id := range rewrite.ClientID(maxOwned) {
 		if c.claim(1+id, f) != f {
 			t.Fatalf("client %d is refused", 1+id)
@@ -90,7 +90,7 @@ func TestClientsOfOneFlow(t *testing.T) {
 		t.Errorf("%d clients, registered %v, oldest caller %v", len(c.byID), c.registered(0), c.known(1))
 	}
 	for id := range rewrite.ClientID(maxOwned + 5) {
-		c.register(1000+id, 0, f, time.Hour)
+		c.register(1000+id, 0, nil, f, time.Hour)
 	}
 	if len(c.byID) != maxOwned || !c.registered(0) || c.claim(1, f) != nil {
 		t.Errorf("%d clients, first registered %v", len(c.byID), c.registered(0))
@@ -102,9 +102,9 @@ func TestSweep(t *testing.T) {
 	c, at := newTestClients(max)
 	gone, here := &flow{}, &flow{}
 	for id := range rewrite.ClientID(max + 2) {
-		c.register(id, 0, gone, time.Duration(1+id)*time.Minute)
+		c.register(id, 0, nil, gone, time.Duration(1+id)*time.Minute)
 	}
-	c.register(100, 0, here, time.Second)
+	c.register(100, 0, nil, here, time.Second)
 	c.claim(101, here)
 	c.leave(gone)
 	if c.gone != max || len(c.byID) != max+2 {

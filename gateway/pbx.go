@@ -110,7 +110,7 @@ func (g *Gateway) responseDown(from transport.Source, w *work) {
 	w.respDown = rewrite.ResponseDown{Via: w.up.Via}
 	if w.up.Register != rewrite.RegisterNone && m.Status/100 == 2 {
 		w.respDown.Restore = w.restore
-		g.registered(to, w)
+		g.registered(to, w, g.upstreamAt(from.Proto, from.Addr))
 	}
 	w.out = w.respDown.Append(w.out[:0], m)
 	g.logRelayed("down", w)
@@ -156,13 +156,13 @@ func (w *work) restoreContact(user []byte) []byte {
 }
 
 // registered notes what the SIP server made of a REGISTER that came by flow f.
-func (g *Gateway) registered(f *flow, w *work) {
+func (g *Gateway) registered(f *flow, w *work, by *upstream) {
 	switch seal := &w.up; seal.Register {
 	case rewrite.RegisterBind:
-		g.register(seal.Client, seal.Origin, f, g.bindListed(f, w))
+		g.register(seal.Client, seal.Origin, by, f, g.bindListed(f, w, by))
 	case rewrite.RegisterUnbind:
 		g.unregister(seal.Client, f)
-		g.bindListed(f, w)
+		g.bindListed(f, w, by)
 	case rewrite.RegisterWildcard:
 		w.setAoR(f, nil, true)
 		for _, id := range f.clientsOf(w.aor) {
@@ -175,7 +175,7 @@ func (g *Gateway) registered(f *flow, w *work) {
 // bindListed binds the client's further Contacts, which the 2xx lists too, if
 // they are nowhere else. It returns the expiry in seconds of the one that the
 // REGISTER is about.
-func (g *Gateway) bindListed(f *flow, w *work) (expires int) {
+func (g *Gateway) bindListed(f *flow, w *work, by *upstream) (expires int) {
 	m, keys := &w.msg, g.keys.Load()
 	expires = m.DefaultExpires()
 	for values := m.Values(rewrite.Contact); ; {
@@ -199,7 +199,7 @@ func (g *Gateway) bindListed(f *flow, w *work) (expires int) {
 		if token.ID == w.up.Client {
 			expires = m.Expires(a)
 		} else if g.clients.claim(token.ID, f) == f {
-			g.register(token.ID, token.Origin, f, m.Expires(a))
+			g.register(token.ID, token.Origin, by, f, m.Expires(a))
 		}
 	}
 }
@@ -209,8 +209,8 @@ func (g *Gateway) unregister(id rewrite.ClientID, f *flow) {
 	f.setRegistered(id, false)
 }
 
-func (g *Gateway) register(id rewrite.ClientID, origin rewrite.Origin, f *flow, seconds int) {
-	g.clients.register(id, origin, f, time.Duration(seconds)*time.Second)
+func (g *Gateway) register(id rewrite.ClientID, origin rewrite.Origin, by *upstream, f *flow, seconds int) {
+	g.clients.register(id, origin, by, f, time.Duration(seconds)*time.Second)
 	f.setRegistered(id, true)
 }
 
