@@ -61,6 +61,7 @@ type Gateway struct {
 	probes  probes
 	dropped counters
 	refused refusals
+	stats   stats
 	traces  traces
 }
 
@@ -234,6 +235,7 @@ func (g *Gateway) opened(conn *transport.WSConn) {
 	f := newFlow(conn)
 	conn.Tag = f
 	g.flows.add(f)
+	g.stats.accepted.Add(1)
 	g.log.Info("browser connected", zap.Stringer("remote", conn.RemoteAddr()))
 }
 
@@ -241,6 +243,7 @@ func (g *Gateway) closed(conn *transport.WSConn, why transport.CloseCause) {
 	f := conn.Tag.(*flow)
 	g.flows.remove(f)
 	g.clients.leave(f)
+	g.stats.closed[why].Add(1)
 	g.log.Info("browser gone", zap.Stringer("remote", conn.RemoteAddr()), zap.Stringer("cause", why),
 		zap.Duration("after", time.Since(f.since)))
 }
