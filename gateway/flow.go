@@ -25,6 +25,8 @@ type flow struct {
 
 	mu   sync.Mutex
 	seen []contact // newest last
+
+	activity activity
 }
 
 // contact is a Contact that a browser has used, and the client it means.

@@ -63,6 +63,8 @@ type Gateway struct {
 	refused refusals
 	stats   stats
 	traces  traces
+
+	draining atomic.Bool // browsers are sent away, and no new ones taken
 }
 
 // maxInvites bounds the INVITEs remembered in one generation, some 100 bytes each.
@@ -99,16 +101,18 @@ func New(cfg Config) (*Gateway, error) {
 }
 
 // Serve opens the listeners and relays until ctx ends; it then closes every
-// connection (1001) and returns nil. Call it once. An error says which listener
-// could not be opened, or failed.
+// connection (1001), one with a call when that is over or DrainTimeout has
+// passed, and returns nil. Call it once. An error says which listener could not
+// be opened, or failed.
 func (g *Gateway) Serve(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
+	asked := ctx // to go on
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	listeners, err := g.open()
 	if err != nil {
 		return err
 	}
-	g.resolveAll(ctx)
+	g.resolveAll(asked)
 	g.warnOneWay()
 	g.watch(ctx)
 
@@ -125,7 +129,8 @@ func (g *Gateway) Serve(ctx context.Context) error {
 	}
 
 	select {
-	case <-ctx.Done():
+	case <-asked.Done():
+		err = g.drain(failed)
 	case err = <-failed:
 	}
 	cancel()
