@@ -14,9 +14,18 @@ import (
 	"viaduct/gateway"
 )
 
-// flags declares every option once: name, environment variable, default, help
-// text and group all come from here. kong is used because the standard flag
-// package knows neither groups, nor environment variables, nor repetition.
+// commands declares what can be asked of viaduct. kong is used because the
+// standard flag package knows neither commands, nor groups, nor environment
+// variables, nor repetition.
+type commands struct {
+	Serve  flags       `cmd:"" default:"withargs" help:"${description}"`
+	Health healthFlags `cmd:"" help:"Ask a running viaduct whether it is ready, for container health checks: the exit status is 0 if it is, else 1."`
+
+	Version kong.VersionFlag `env:"-" help:"Print the version and exit."`
+}
+
+// flags declares every option of the gateway once: name, environment variable,
+// default, help text and group all come from here.
 type flags struct {
 	Listen         []string      `group:"Browser side" placeholder:"ADDR" default:":8080" help:"WebSocket listener."`
 	Path           string        `group:"Browser side" placeholder:"PATH" default:"/ws" help:"The WebSocket's path; other paths answer 404."`
@@ -28,7 +37,7 @@ type flags struct {
 	MaxMessage     int           `group:"Browser side" placeholder:"BYTES" default:"65535" help:"Largest SIP message from a browser; larger: 513 where it can be said, then close 1009."`
 
 	Upstream           []gateway.Upstream `group:"SIP side" placeholder:"URI" required:"" help:"The SIP server: sip:host[:port][;transport=udp|tcp|tls], or sips:. A name without port is resolved by SRV, then A/AAAA. ;alias=HOST: a further address the same server speaks from or names in its Contact."`
-	UpstreamPolicy     gateway.Policy     `group:"SIP side" placeholder:"POLICY" default:"failover" enum:"failover,hash" help:"Which upstream gets a request outside a dialog. failover: the first that was named; hash: by hash of the address-of-record, so that a user always meets the same one."`
+	UpstreamPolicy     gateway.Policy     `group:"SIP side" placeholder:"POLICY" default:"failover" enum:"failover,hash" help:"Which upstream gets a request outside a dialog. failover: the first that is alive, in the order given; hash: by hash of the address-of-record among those alive, so that a user always meets the same one."`
 	UpstreamCA         string             `group:"SIP side" placeholder:"FILE" help:"Authorities of a TLS upstream's certificate. Without this flag: the system's."`
 	UpstreamCert       string             `group:"SIP side" placeholder:"FILE" help:"With --upstream-key: the certificate shown to a TLS upstream."`
 	UpstreamKey        string             `group:"SIP side" placeholder:"FILE" help:"The key of --upstream-cert."`
@@ -48,12 +57,15 @@ type flags struct {
 	MaxTransactionMem  int                `name:"max-transaction-memory" group:"SIP side" placeholder:"BYTES" default:"67108864" help:"Most memory for them."`
 	HealthInterval     time.Duration      `group:"SIP side" placeholder:"DURATION" default:"10s" help:"Time within which a dead upstream is noticed: it is asked with OPTIONS twice in it, any answer means alive."`
 
-	Admin        string        `group:"Operation" placeholder:"ADDR" default:"127.0.0.1:8081" help:"Listener of /healthz, /readyz and /metrics."`
+	adminFlag
 	DrainTimeout time.Duration `group:"Operation" placeholder:"DURATION" default:"30s" help:"After SIGTERM: how long calls are waited for, while new connections are refused."`
 	LogLevel     zapcore.Level `group:"Operation" placeholder:"LEVEL" default:"info" enum:"debug,info,warn,error" help:"Least severe that is logged: debug, info, warn or error."`
 	LogFormat    *string       `group:"Operation" placeholder:"FORMAT" enum:"console,json" help:"console or json. Without this flag: console on a terminal, else json."`
+}
 
-	Version kong.VersionFlag `env:"-" help:"Print the version and exit."`
+// adminFlag is what viaduct and the one who asks it about its health agree on.
+type adminFlag struct {
+	Admin string `group:"Operation" placeholder:"ADDR" default:"127.0.0.1:8081" help:"Listener of /healthz, /readyz and /metrics; empty: none."`
 }
 
 const description = `viaduct relays SIP between browsers (SIP over WebSocket) and a SIP server that knows only UDP, TCP or TLS.
@@ -63,39 +75,68 @@ Every flag is also an environment variable, VIADUCT_FLAG_NAME; a flag wins. Flag
 // errStop means that --help or --version has said everything.
 var errStop = errors.New("nothing more to do")
 
-// parse reads args and the environment. Its errors name the flag. It returns
-// errStop after --help or --version.
-func parse(args []string, stdout io.Writer) (*flags, error) {
-	var f flags
-	parser, stopped, err := newParser(&f, stdout)
+// parse reads args and the environment, and returns the flags of the one command
+// that was given, the other nil. Its errors name the flag. It returns errStop
+// after --help or --version.
+func parse(args []string, stdout io.Writer) (serve *flags, health *healthFlags, err error) {
+	var c commands
+	parser, stopped, err := newParser(&c, stdout)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	_, err = parser.Parse(args)
-	if *stopped {
-		return nil, errStop
+	given, err := parser.Parse(args)
+	switch {
+	case *stopped:
+		return nil, nil, errStop
+	case err != nil:
+		return nil, nil, err
+	case given.Command() == "health":
+		return nil, &c.Health, c.Health.validate()
 	}
-	if err != nil {
-		return nil, err
-	}
-	return &f, nil
+	return &c.Serve, nil, c.Serve.validate()
 }
 
-// newParser builds the command line over f. stopped turns true when --help or
+// validate refuses what the gateway would take for something else: a zero field
+// of its Config stands for the default, and only code may switch resending off.
+func (f *flags) validate() error {
+	switch {
+	case f.MaxTransactions < 1:
+		return fmt.Errorf("--max-transactions: %d is less than 1", f.MaxTransactions)
+	case f.MaxTransactionMem < 1:
+		return fmt.Errorf("--max-transaction-memory: %d is less than 1", f.MaxTransactionMem)
+	case f.HealthInterval <= 0:
+		return fmt.Errorf("--health-interval: %v is not more than 0", f.HealthInterval)
+	}
+	return nil
+}
+
+// newParser builds the command line over c. stopped turns true when --help or
 // --version is met: kong then goes on parsing, and its result means nothing.
-func newParser(f *flags, stdout io.Writer) (parser *kong.Kong, stopped *bool, err error) {
+func newParser(c *commands, stdout io.Writer) (parser *kong.Kong, stopped *bool, err error) {
 	stopped = new(bool)
-	parser, err = kong.New(f,
+	parser, err = kong.New(c,
 		kong.Name("viaduct"),
-		kong.Description(description),
 		kong.DefaultEnvars("VIADUCT"),
-		kong.Vars{"version": version()},
+		kong.Vars{"version": version(), "description": description},
 		kong.Writers(stdout, io.Discard),
 		kong.Exit(func(int) { *stopped = true }),
 		kong.ConfigureHelp(kong.HelpOptions{WrapUpperBound: 100}),
 		kong.ValueFormatter(helpWithDefault),
+		kong.Help(help),
 	)
 	return parser, stopped, err
+}
+
+// help prints the flags of the command that was given. Without one it is that of
+// the gateway, of which kong would show nothing but the name.
+func help(options kong.HelpOptions, ctx *kong.Context) error {
+	if ctx.Selected() == nil {
+		serve := ctx.Model.DefaultCmd
+		ctx.Path = append(ctx.Path, &kong.Path{Parent: ctx.Model.Node, Command: serve, Flags: serve.Flags})
+		fmt.Fprintf(ctx.Stdout, "Usage: viaduct %s [flags]\n       viaduct health [flags]\n", serve.FlagSummary(true))
+		options.NoAppSummary = true
+	}
+	return kong.DefaultHelpPrinter(options, ctx)
 }
 
 // helpWithDefault adds the default to a flag's help. Kong would show it as the

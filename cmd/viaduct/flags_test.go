@@ -19,7 +19,7 @@ import (
 
 func mustParse(t *testing.T, args ...string) *flags {
 	t.Helper()
-	f, err := parse(args, io.Discard)
+	f, _, err := parse(args, io.Discard)
 	if err != nil {
 		t.Fatalf("viaduct %s: %v", strings.Join(args, " "), err)
 	}
@@ -35,14 +35,14 @@ func mustUpstream(t *testing.T, uri string) gateway.Upstream {
 	return u
 }
 
-// model is what kong knows of the flags that have a meaning, in order.
+// model is what kong knows of the gateway's flags, in order.
 func model(t *testing.T) []*kong.Flag {
 	t.Helper()
-	parser, _, err := newParser(new(flags), io.Discard)
+	parser, _, err := newParser(new(commands), io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return slices.DeleteFunc(parser.Model.Flags, func(f *kong.Flag) bool { return f.Group == nil })
+	return parser.Model.DefaultCmd.Flags
 }
 
 func TestDefaults(t *testing.T) {
@@ -55,6 +55,12 @@ func TestDefaults(t *testing.T) {
 		Upstreams:    []gateway.Upstream{mustUpstream(t, "sip:10.0.0.5")},
 		Policy:       gateway.PolicyFailover,
 		SIPListen:    ":5070",
+
+		MaxTransactions:      20_000,
+		MaxTransactionMemory: 64 << 20,
+		HealthInterval:       10 * time.Second,
+		Admin:                "127.0.0.1:8081",
+		DrainTimeout:         30 * time.Second,
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -70,6 +76,8 @@ func TestEveryFlagReachesTheGateway(t *testing.T) {
 		"--upstream-max-message=9000", "--sip-listen=:5060", "--sip-tls-listen=:5061", "--sip-tls-cert=sc",
 		"--sip-tls-key=sk", "--advertise=192.0.2.1", "--advertise-tls=192.0.2.1:5061", "--allow-peer=192.0.2.0/24",
 		"--tcp-above=1300", "--strip-header=X-Secret", "--client-ip-header=X-Client", "--token-key-file=keys",
+		"--max-transactions=100", "--max-transaction-memory=1000000", "--health-interval=5s", "--admin=127.0.0.1:9090",
+		"--drain-timeout=1m",
 	).config()
 	want := gateway.Config{
 		Listen:             []string{"127.0.0.1:8443"},
@@ -97,6 +105,12 @@ func TestEveryFlagReachesTheGateway(t *testing.T) {
 		StripHeaders:       []string{"X-Secret"},
 		ClientIPHeader:     "X-Client",
 		TokenKeyFile:       "keys",
+
+		MaxTransactions:      100,
+		MaxTransactionMemory: 1_000_000,
+		HealthInterval:       5 * time.Second,
+		Admin:                "127.0.0.1:9090",
+		DrainTimeout:         time.Minute,
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -171,7 +185,7 @@ func TestHelp(t *testing.T) {
 
 func TestVersion(t *testing.T) {
 	var out bytes.Buffer
-	if _, err := parse([]string{"--version"}, &out); !errors.Is(err, errStop) {
+	if _, _, err := parse([]string{"--version"}, &out); !errors.Is(err, errStop) {
 		t.Fatal(err)
 	}
 	if line := out.String(); !strings.HasPrefix(line, "viaduct ") || strings.Count(line, "\n") != 1 {

@@ -29,15 +29,21 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// run serves until ctx is done and returns the exit status. Help and version
+// run serves until ctx is done, or asks one that does, and returns the exit
+// status. Help and version
 // go to stdout, the log and the one line of a failure to stderr.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	f, err := parse(args, stdout)
-	if errors.Is(err, errStop) {
+	f, health, err := parse(args, stdout)
+	switch {
+	case errors.Is(err, errStop):
 		return exitOK
-	}
-	if err != nil {
+	case err != nil:
 		return fail(stderr, exitUsage, err)
+	case health != nil:
+		if err := health.ask(ctx); err != nil {
+			return fail(stderr, exitFailed, err)
+		}
+		return exitOK
 	}
 
 	log := newLogger(f.LogLevel, f.LogFormat, stderr)

@@ -91,7 +91,7 @@ func TestReadmeCommands(t *testing.T) {
 				t.Errorf("%s: the Makefile has no target %s", command, words[1])
 			}
 		case "./viaduct":
-			if _, err := parse(words[1:], io.Discard); err != nil {
+			if _, _, err := parse(words[1:], io.Discard); err != nil {
 				t.Errorf("%s: %v", command, err)
 			}
 		default:
