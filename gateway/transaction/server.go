@@ -1,0 +1,130 @@
+package transaction
+
+// Reply is what a Table is told of a response from a browser.
+type Reply struct {
+	Invite   bool // it is one to an INVITE, by its CSeq
+	Status   int
+	Reliable bool // RFC 3262: it has an RSeq
+}
+
+// Arrived reports whether a request other than ACK from the SIP server is to be
+// written to that connection. One that is not has been answered with the last
+// response, if there is one. Flow 0 is a request that waits for its browser.
+func (t *Table) Arrived(id uint64, invite bool, flow uint64) (pass bool) {
+	due := batches.Get().(*batch)
+	defer batches.Put(due)
+	pass = t.arrived(id, invite, flow, due)
+	due.send(&t.cfg)
+	return pass
+}
+
+func (t *Table) arrived(id uint64, invite bool, flow uint64, due *batch) (pass bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, r := t.find(id)
+	if r == nil {
+		k, life := serverRequest, Lifetime
+		if invite {
+			k, life = serverInvite, pending
+		}
+		now := t.now()
+		t.add(id, k, flow, now, now+ticks(life))
+		return true
+	}
+	// Without a final response, the connection that the request was written to
+	// may have been lost before the browser saw it.
+	if r.state <= proceeding && r.renews(flow) {
+		return true
+	}
+	t.resend(Down, r, due)
+	t.stats.Absorbed[Down]++
+	return false
+}
+
+// Replied is called when a browser's response has been sent to the SIP server
+// for the first time.
+func (t *Table) Replied(id uint64, a Reply, m *Message) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if a.Status < 200 && a.Reliable {
+		return // the browser repeats it until its PRACK
+	}
+	now := t.now()
+	i, r := t.find(id)
+	if r == nil { // of before a restart
+		k := serverRequest
+		if a.Invite {
+			k = serverInvite
+		}
+		if i, r = t.add(id, k, m.Flow, now, now+ticks(Lifetime)); r == nil {
+			return
+		}
+	}
+	if r.state == completed && a.Status < 200 || r.state == confirmed {
+		return
+	}
+	if !t.keep(r, m) {
+		t.remove(i, r)
+		return
+	}
+	t.answer(i, r, a, now)
+}
+
+// answer says how long a response is kept and when it is sent again.
+func (t *Table) answer(i uint32, r *record, a Reply, now uint32) {
+	r.wait = 0
+	switch {
+	case a.Status < 200 && a.Invite:
+		r.state = proceeding
+		t.live(i, r, now, now+ticks(pending))
+		if a.Status > 100 {
+			r.wait = uint16(2 * ticks(T1))
+			t.schedule(i, r, now, now+ticks(T1))
+		}
+	case a.Status < 200:
+		r.state = proceeding
+	case a.Invite && a.Status < 300:
+		// The 2xx is the browser's to repeat: RFC 3261 13.3.1.4.
+		r.state = accepted
+		t.live(i, r, now, now+ticks(Lifetime))
+	case a.Invite:
+		r.state, r.wait = completed, uint16(2*ticks(T1))
+		r.ends = now + ticks(Lifetime)
+		t.schedule(i, r, now, now+ticks(T1))
+	default:
+		r.state = completed
+		t.live(i, r, now, now+ticks(Lifetime))
+	}
+}
+
+// AckArrived reports whether an ACK from the SIP server is to be written to
+// that connection: the first one is. The id is that of the INVITE, if the ACK
+// shares its branch; an ACK to a 2xx is known by its dialog.
+func (t *Table) AckArrived(id, dialog, flow uint64) (pass bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if i, r := t.find(id); r != nil && r.kind == serverInvite {
+		switch r.state {
+		case completed:
+			t.drop(r)
+			r.state, r.wait = confirmed, 0
+			now := t.now()
+			t.live(i, r, now, now+ticks(Lifetime))
+			return true
+		case confirmed:
+			t.stats.Absorbed[Down]++
+			return false
+		}
+	}
+	_, r := t.find(dialog)
+	if r == nil {
+		now := t.now()
+		t.add(dialog, delivery, flow, now, now+ticks(Lifetime))
+		return true
+	}
+	if r.renews(flow) {
+		return true
+	}
+	t.stats.Absorbed[Down]++
+	return false
+}
