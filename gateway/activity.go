@@ -47,6 +47,9 @@ func (a *activity) opens(m *rewrite.Message, way Direction) {
 	a.began(transactionID(m, way), m.Is("INVITE"), time.Now())
 }
 
+// refused is called when a request that way could not be sent after all.
+func (a *activity) refused(m *rewrite.Message, way Direction) { a.ended(transactionID(m, way)) }
+
 // passed is called when a message was sent that way: what it ends is over only
 // then.
 func (a *activity) passed(m *rewrite.Message, way Direction) {
