@@ -25,6 +25,7 @@ const (
 	To
 	ProxyRequire
 	Expires
+	RSeq
 	numHeaders
 )
 
@@ -88,6 +89,8 @@ func headerOf(name []byte) Header {
 		return ProxyRequire
 	case "expires":
 		return Expires
+	case "rseq":
+		return RSeq
 	}
 	return OtherHeader
 }

@@ -310,3 +310,16 @@ func (m *Message) Tagged() bool {
 	_, tagged := m.Param(to.Params, "tag")
 	return tagged
 }
+
+// Tag returns the tag of a From or To value, nil if it has none.
+func (m *Message) Tag(address Span) []byte {
+	a, ok := m.ParseAddress(address)
+	if !ok {
+		return nil
+	}
+	tag, ok := m.Param(a.Params, "tag")
+	if !ok {
+		return nil
+	}
+	return m.Text(tag.Value)
+}
