@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"io"
 	"net/netip"
 	"strings"
@@ -38,14 +39,19 @@ func drained(bytes int, relay func(), receive func() error) track {
 }
 
 // toPBX is a track whose messages arrive at the PBX.
-func (l *lab) toPBX(bytes int, relay func()) track {
+func (l *lab) toPBX(size int, relay func()) track {
 	relay()
 	l.pbx.read()
 	_ = l.pbx.conn.SetReadDeadline(time.Time{})
 	buf := make([]byte, 65536)
-	return drained(bytes, relay, func() error {
-		_, err := l.pbx.conn.Read(buf)
-		return err
+	return drained(size, relay, func() error {
+		for {
+			n, err := l.pbx.conn.Read(buf)
+			if err != nil || !bytes.HasPrefix(buf[:n], []byte("OPTIONS")) {
+				return err
+			}
+			l.pbx.send(sip(buf[:n]).reply("200 OK"))
+		}
 	})
 }
 

@@ -27,6 +27,7 @@ type flow struct {
 	seen []contact // newest last
 
 	activity activity
+	moved    bool // closed to register elsewhere; of moveBrowsers alone
 }
 
 // contact is a Contact that a browser has used, and the client it means.

@@ -51,6 +51,7 @@ type Gateway struct {
 	untrusted []string // header names not taken from a browser's response
 	upstreams []*upstream
 	sources   atomic.Pointer[map[netip.Addr]*upstream] // who may speak on the SIP side
+	sourcing  sync.Mutex                               // held to replace sources
 
 	sip     *transport.SIP
 	web     *transport.WSServer
@@ -88,9 +89,7 @@ func New(cfg Config) (*Gateway, error) {
 	}
 	g.sources.Store(&map[netip.Addr]*upstream{})
 	for _, u := range cfg.Upstreams {
-		up := &upstream{Upstream: u, id: upstreamID(u.String())}
-		up.route.Store(&route{})
-		g.upstreams = append(g.upstreams, up)
+		g.upstreams = append(g.upstreams, newUpstream(u))
 	}
 	keys, err := loadKeys(cfg.TokenKeyFile, nil)
 	if err != nil {
@@ -123,7 +122,7 @@ func (g *Gateway) Serve(ctx context.Context) error {
 		running.Go(func() { failed <- g.web.Serve(l, g.serverTLS()) })
 	}
 	running.Go(func() { g.housekeep(ctx) })
-	running.Go(func() { g.greet(ctx) })
+	running.Go(func() { g.runHealth(ctx) })
 	if g.cfg.Ready != nil {
 		g.cfg.Ready(g.bound(listeners))
 	}
@@ -272,7 +271,7 @@ func (g *Gateway) admits(addr netip.Addr) bool {
 	return false
 }
 
-// housekeep forgets what has had its time, and looks names up again.
+// housekeep forgets what has had its time.
 func (g *Gateway) housekeep(ctx context.Context) {
 	const every = 30 * time.Second
 	ticker := time.NewTicker(every)
@@ -288,7 +287,6 @@ func (g *Gateway) housekeep(ctx context.Context) {
 				g.invites.turn()
 				turned = now
 			}
-			g.resolveAll(ctx)
 		}
 	}
 }

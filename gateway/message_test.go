@@ -133,6 +133,11 @@ func (m sip) receivedFrom(source net.Addr) sip {
 }
 
 // branch is that of the top Via.
+// isProbe reports whether this is the gateway's own OPTIONS.
+func (m sip) isProbe() bool {
+	return m.method() == "OPTIONS" && strings.HasPrefix(m.get("From"), "<sip:viaduct@")
+}
+
 func (m sip) branch() string { return param(m.get("Via"), "branch") }
 
 // param is a parameter's value.

@@ -54,7 +54,8 @@ func (b *browser) expectClosed(code ws.StatusCode) {
 type pbx struct {
 	*lab
 	conn *net.UDPConn
-	sent int // requests
+	sent int          // requests
+	seen map[sip]bool // datagrams
 }
 
 func (l *lab) newPBX() *pbx { return l.newPBXAt("127.0.0.1:0") }
@@ -66,13 +67,37 @@ func (l *lab) newPBXAt(addr string) *pbx {
 		l.t.Fatal(err)
 	}
 	l.t.Cleanup(func() { _ = conn.Close() })
-	return &pbx{lab: l, conn: conn}
+	return &pbx{lab: l, conn: conn, seen: make(map[sip]bool)}
 }
 
 func (p *pbx) addr() string { return p.conn.LocalAddr().String() }
 
-// read returns the next datagram.
+// read returns the next datagram. The gateway's own OPTIONS are answered by the
+// way, as every PBX does.
 func (p *pbx) read() sip {
+	p.t.Helper()
+	for {
+		msg := p.next()
+		if !msg.isProbe() {
+			return msg
+		}
+		p.send(msg.reply("200 OK"))
+	}
+}
+
+// next returns the next datagram that is not one of before, sent again.
+func (p *pbx) next() sip {
+	p.t.Helper()
+	for {
+		if msg := p.datagram(); !p.seen[msg] {
+			p.seen[msg] = true
+			return msg
+		}
+	}
+}
+
+// datagram returns the next one, whatever it is.
+func (p *pbx) datagram() sip {
 	p.t.Helper()
 	buf := make([]byte, 65536)
 	_ = p.conn.SetReadDeadline(time.Now().Add(patience))
@@ -152,8 +177,20 @@ func (s *stream) send(msg sip) {
 	}
 }
 
-// read returns the next message, framed by its Content-Length.
+// read returns the next message, and answers the gateway's own OPTIONS by the way.
 func (s *stream) read() sip {
+	s.t.Helper()
+	for {
+		msg := s.next()
+		if !msg.isProbe() {
+			return msg
+		}
+		s.send(msg.reply("200 OK"))
+	}
+}
+
+// next returns the next message, framed by its Content-Length.
+func (s *stream) next() sip {
 	s.t.Helper()
 	_ = s.conn.SetReadDeadline(time.Now().Add(patience))
 	var head strings.Builder

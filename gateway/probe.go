@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -12,12 +13,8 @@ import (
 	"viaduct/transport"
 )
 
-// The first OPTIONS to each upstream is repeated like any non-INVITE request
-// (RFC 3261 17.1.2.2), but is given up sooner.
-const (
-	timerT1   = 500 * time.Millisecond
-	probeWait = 5 * time.Second
-)
+// timerT1 is the round-trip time that RFC 3261 17.1.1.1 assumes.
+const timerT1 = 500 * time.Millisecond
 
 var errNoAnswer = errors.New("no answer")
 
@@ -53,27 +50,11 @@ func (p *probes) end(callID []byte, o outcome) {
 	}
 }
 
-// greet asks every upstream for an OPTIONS and reports what it answered.
-func (g *Gateway) greet(ctx context.Context) {
-	if g.cfg.Answered == nil {
-		return
-	}
-	var asking sync.WaitGroup
-	for _, up := range g.upstreams {
-		asking.Go(func() {
-			answer, err := g.probe(ctx, up)
-			if ctx.Err() == nil {
-				g.cfg.Answered(up.String(), answer, err)
-			}
-		})
-	}
-	asking.Wait()
-}
-
 // probe sends an OPTIONS to an upstream and returns the status of its answer.
-// Any final response means that it is alive.
+// Any final response means that it is alive; silence for half a health interval
+// is errNoAnswer.
 func (g *Gateway) probe(ctx context.Context, up *upstream) (answer string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, probeWait)
+	ctx, cancel := context.WithTimeout(ctx, g.healthPeriod())
 	defer cancel()
 	to := up.main()
 	if to == nil {
@@ -82,25 +63,44 @@ func (g *Gateway) probe(ctx context.Context, up *upstream) (answer string, err e
 	callID := rand.Text()
 	done := g.probes.begin(callID)
 	defer g.probes.end([]byte(callID), outcome{})
-	msg := g.options(to, callID)
-	for wait := timerT1; ; wait *= 2 {
-		if err := g.sip.Send(to.target, msg); err != nil {
-			return "", err
+	up.opened(callID)
+	defer up.closed()
+	return g.ask(ctx, up, to, g.options(to, callID), done)
+}
+
+// ask sends an OPTIONS until it is answered. It does so at an even pace, not at
+// the slowing one of RFC 3261 17.1.2.2: few of many copies may be lost, or a
+// lossy way would look like a dead upstream.
+func (g *Gateway) ask(ctx context.Context, up *upstream, to *leg, msg []byte, done <-chan outcome) (answer string, err error) {
+	begun := time.Now()
+	silence := errNoAnswer
+	again := time.NewTicker(min(timerT1, g.healthPeriod()/8))
+	defer again.Stop()
+	for {
+		if g.losesProbes(to.target) {
+			err := g.sip.Send(to.target, msg)
+			if err != nil && !errors.Is(err, transport.ErrBackoff) {
+				return "", err
+			}
+			silence = cmp.Or(err, errNoAnswer)
 		}
-		if to.target.Proto != transport.ProtoUDP {
-			wait = probeWait
-		}
-		repeat := time.NewTimer(wait)
 		select {
 		case o := <-done:
-			repeat.Stop()
+			if o.err == nil {
+				up.rtt.Store(int64(time.Since(begun)))
+			}
 			return o.answer, o.err
 		case <-ctx.Done():
-			repeat.Stop()
-			return "", errNoAnswer
-		case <-repeat.C:
+			return "", silence
+		case <-again.C:
 		}
 	}
+}
+
+// losesProbes reports whether what was sent to a target may be lost by now: on
+// UDP, or with a connection that is gone.
+func (g *Gateway) losesProbes(to transport.Target) bool {
+	return to.Proto == transport.ProtoUDP || g.sip.Stream(to.Proto, to.Addr) == nil
 }
 
 // options makes an OPTIONS of the gateway's own.

@@ -37,7 +37,7 @@ func TestProbe(t *testing.T) {
 		l := preparedLab(t)
 		verdicts := answered(l)
 		l.start()
-		req := l.pbx.read()
+		req := l.pbx.next()
 		if req.uri() != "sip:"+l.pbx.addr() || req.method() != "OPTIONS" {
 			t.Errorf("asked %q", req.start())
 		}
@@ -61,7 +61,7 @@ func TestProbeOverTCP(t *testing.T) {
 	verdicts := answered(l.lab)
 	l.start()
 	pbx := l.accept(l.server)
-	pbx.send(pbx.read().reply("200 OK"))
+	pbx.send(pbx.next().reply("200 OK"))
 	for range l.cfg.Upstreams {
 		v := l.await(verdicts, patience)
 		switch {
@@ -81,18 +81,18 @@ func TestProbeOverTCP(t *testing.T) {
 
 // TestProbeUnanswered: silence is a verdict too, after a few repetitions.
 func TestProbeUnanswered(t *testing.T) {
-	t.Parallel() // it waits for seconds
 	l := preparedLab(t)
+	l.cfg.HealthInterval = time.Second
 	verdicts := answered(l)
 	l.start()
-	first := l.pbx.read()
+	first := l.pbx.next()
 	for range 2 {
-		if again := l.pbx.read(); again != first {
+		if again := l.pbx.next(); again != first {
 			t.Errorf("repeated\n%s\nas\n%s", first, again)
 		}
 	}
 	l.pbx.send(first.reply("100 Trying").set("Call-ID", "forged"))
-	if v := l.await(verdicts, probeWait+patience); !errors.Is(v.err, errNoAnswer) {
+	if v := l.await(verdicts, patience); !errors.Is(v.err, errNoAnswer) {
 		t.Errorf("verdict %+v", v)
 	}
 }

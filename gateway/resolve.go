@@ -19,8 +19,27 @@ import (
 	"viaduct/transport"
 )
 
-// resolveTimeout bounds one look-up of one upstream.
-const resolveTimeout = 5 * time.Second
+const (
+	// resolveTimeout bounds one look-up of one upstream.
+	resolveTimeout = 5 * time.Second
+	// resolveInterval is the time between two look-ups of an upstream that lives;
+	// the system's resolver does not tell for how long an answer holds.
+	resolveInterval = 30 * time.Second
+)
+
+// keepLocated looks every upstream up again and again until ctx ends.
+func (g *Gateway) keepLocated(ctx context.Context) {
+	ticker := time.NewTicker(resolveInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			g.resolveAll(ctx)
+		}
+	}
+}
 
 // resolveAll finds out where the upstreams are. One that cannot be found stays
 // where it was; one that was never found is unreachable.
@@ -28,15 +47,45 @@ func (g *Gateway) resolveAll(ctx context.Context) {
 	var looking sync.WaitGroup
 	for _, up := range g.upstreams {
 		looking.Go(func() {
-			r, err := g.resolve(ctx, up)
-			if err == nil {
-				up.route.Store(r)
-			} else if ctx.Err() == nil {
+			if _, err := g.locate(ctx, up, false); err != nil && ctx.Err() == nil {
 				g.log.Error("upstream not resolved", zap.Stringer("upstream", up), zap.Error(err))
 			}
 		})
 	}
 	looking.Wait()
+}
+
+// seek looks for an upstream that is dead: where its name leads now, else at the
+// next address that it has. It reports whether it may be elsewhere now.
+func (g *Gateway) seek(ctx context.Context, up *upstream) (moved bool) {
+	ctx, cancel := context.WithTimeout(ctx, g.healthPeriod())
+	defer cancel()
+	moved, err := g.locate(ctx, up, true)
+	if err != nil {
+		g.log.Debug("upstream not resolved", zap.Stringer("upstream", up), zap.Error(err))
+	}
+	return moved
+}
+
+// locate looks an upstream up, and reports whether it is at another address
+// than before. One that is to be elsewhere is where its name leads next.
+func (g *Gateway) locate(ctx context.Context, up *upstream, elsewhere bool) (moved bool, err error) {
+	up.locating.Lock()
+	defer up.locating.Unlock()
+	before := up.main()
+	r, err := g.resolve(ctx, up, elsewhere)
+	if err != nil {
+		return false, err
+	}
+	up.route.Store(r)
+	g.listSources()
+	return up.main() != before, nil
+}
+
+// listSources notes who may speak on the SIP side.
+func (g *Gateway) listSources() {
+	g.sourcing.Lock()
+	defer g.sourcing.Unlock()
 	sources := make(map[netip.Addr]*upstream)
 	for _, up := range g.upstreams {
 		for _, addr := range up.route.Load().addrs {
@@ -49,8 +98,9 @@ func (g *Gateway) resolveAll(ctx context.Context) {
 }
 
 // resolve looks an upstream up and makes its legs. DNS gives equal addresses in
-// any order: the upstream stays where it was as long as that is among them.
-func (g *Gateway) resolve(ctx context.Context, up *upstream) (*route, error) {
+// any order: the upstream stays where it was as long as that is among them, but
+// for one that is to be elsewhere, which goes to the next in turn.
+func (g *Gateway) resolve(ctx context.Context, up *upstream, elsewhere bool) (*route, error) {
 	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
 	defer cancel()
 	found, err := transport.Resolve(ctx, net.DefaultResolver, up.Host, up.Port, up.Proto, up.Proto == transport.ProtoTLS)
@@ -64,12 +114,18 @@ func (g *Gateway) resolve(ctx context.Context, up *upstream) (*route, error) {
 	for _, at := range found {
 		r.addrs = append(r.addrs, at.Addr())
 	}
-	old, at := up.route.Load(), found[0]
-	if main := old.legs[up.Proto]; main != nil && slices.Contains(found, main.target.Addr) {
-		r.legs = old.legs
-		return r, nil
+	old, at := up.route.Load(), 0
+	if main := old.legs[up.Proto]; main != nil {
+		was := slices.Index(found, main.target.Addr)
+		if elsewhere {
+			at = (was + 1) % len(found)
+		}
+		if was >= 0 && (!elsewhere || at == was) {
+			r.legs = old.legs
+			return r, nil
+		}
 	}
-	return r, g.makeLegs(up, r, at)
+	return r, g.makeLegs(up, r, found[at])
 }
 
 // aliases returns the addresses of an upstream's aliases. One that is only a

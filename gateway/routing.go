@@ -26,7 +26,31 @@ func (g *Gateway) direct(f *flow, w *work, hop *rewrite.ViaHop) (*leg, Reason) {
 	if m.Tagged() {
 		return usable(g.inDialog(w).main())
 	}
-	return usable(g.byPolicy(w.aor).main())
+	return g.newWork(w)
+}
+
+// newWork returns the leg for a request outside a dialog.
+func (g *Gateway) newWork(w *work) (*leg, Reason) {
+	up := g.byPolicy(w.aor)
+	if up == nil {
+		return nil, ReasonUpstreamUnreachable
+	}
+	return usable(up.main())
+}
+
+// next returns the leg for a request that could not be sent by one, whose
+// upstream is suspected by now. What belongs to a dialog or an INVITE goes
+// nowhere else.
+func (g *Gateway) next(w *work, failed *leg) (*leg, Reason) {
+	m := &w.msg
+	if m.Tagged() || m.Is("CANCEL") || m.Is("ACK") {
+		return nil, ReasonUpstreamUnreachable
+	}
+	to, r := g.newWork(w)
+	if r == 0 && to.upstream == failed.upstream {
+		return nil, ReasonUpstreamUnreachable
+	}
+	return to, r
 }
 
 func usable(l *leg) (*leg, Reason) {
@@ -37,7 +61,8 @@ func usable(l *leg) (*leg, Reason) {
 }
 
 // inDialog returns the upstream that a request in a dialog names: by its top
-// Route, else by its Request-URI (RFC 3261 12.2.1.1), else the policy's.
+// Route, else by its Request-URI (RFC 3261 12.2.1.1), else the policy's, whose
+// choice does not change when an upstream dies.
 func (g *Gateway) inDialog(w *work) *upstream {
 	m := &w.msg
 	routes := m.Values(rewrite.Route)
@@ -54,17 +79,32 @@ func (g *Gateway) inDialog(w *work) *upstream {
 			return up
 		}
 	}
-	return g.byPolicy(w.aor)
+	return g.byPolicyOfAll(w.aor)
 }
 
-// byPolicy returns the upstream for an address-of-record. The hash is a
-// rendezvous: a further upstream takes its share and moves nobody else.
+// byPolicy returns the upstream for an address-of-record among those that can
+// be reached, nil if none can.
 func (g *Gateway) byPolicy(aor []byte) *upstream {
-	if g.cfg.Policy == PolicyFailover {
-		return g.upstreams[0]
-	}
-	best, score := g.upstreams[0], uint64(0)
+	return g.choose(aor, (*upstream).reachable)
+}
+
+// byPolicyOfAll does the same whatever their health.
+func (g *Gateway) byPolicyOfAll(aor []byte) *upstream {
+	return g.choose(aor, func(*upstream) bool { return true })
+}
+
+// choose is the policy among the upstreams that may be chosen. The hash is a
+// rendezvous: a further upstream takes its share and moves nobody else, and the
+// share of one that dies is spread over the others.
+func (g *Gateway) choose(aor []byte, may func(*upstream) bool) (best *upstream) {
+	var score uint64
 	for _, up := range g.upstreams {
+		if !may(up) {
+			continue
+		}
+		if g.cfg.Policy == PolicyFailover {
+			return up
+		}
 		if s := weight(aor, up.id); s >= score {
 			best, score = up, s
 		}

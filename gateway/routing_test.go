@@ -134,7 +134,7 @@ func TestHashShares(t *testing.T) {
 	shares := map[string]int{}
 	for i := range users {
 		aor := fmt.Appendf(nil, "%d@pbx.example", 1000+i)
-		from, to := before.byPolicy(aor).String(), after.byPolicy(aor).String()
+		from, to := before.byPolicyOfAll(aor).String(), after.byPolicyOfAll(aor).String()
 		shares[to]++
 		if from != to && to != "sip:10.0.0.4:5060" {
 			t.Fatalf("%s moved from %s to %s", aor, from, to)

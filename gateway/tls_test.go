@@ -114,8 +114,8 @@ func TestUntrustedUpstream(t *testing.T) {
 				t.Error("the handshake succeeds")
 			}
 			expectAnswer(t, req, p.read(), 503)
-			l.log.await("upstream unreachable", 1)
-			why := l.log.FilterMessage("upstream unreachable").All()[0].ContextMap()
+			l.log.await("upstream down", 1)
+			why := l.log.FilterMessage("upstream down").All()[0].ContextMap()
 			if text, _ := why["error"].(string); !strings.Contains(text, "tls: ") {
 				t.Errorf("log: %v", why)
 			}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"viaduct/rewrite"
 	"viaduct/transport"
@@ -142,11 +143,11 @@ func TestTraceOfRefusals(t *testing.T) {
 // TestTraceOfUnreachable: what an upstream does not take is shown as answered
 // by the gateway.
 func TestTraceOfUnreachable(t *testing.T) {
-	l := preparedLab(t)
-	closed := l.listenTCP("127.0.0.1:0")
-	l.cfg.Upstreams = upstreams(t, "sip:"+closed.Addr().String()+";transport=tcp")
-	_ = closed.Close()
-	l.start()
+	l := newTCPLab(t, func(c *Config) { c.HealthInterval = time.Hour })
+	pbx := l.accept(l.server)
+	pbx.send(pbx.next().reply("200 OK"))
+	_ = l.server.Close()
+	l.hangUp(pbx) // what is sent now finds out
 	tr := l.watch()
 	p := l.phone("alice")
 	p.send(p.request("OPTIONS", "sip:bob@pbx.example"))

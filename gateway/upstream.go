@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"viaduct/rewrite"
@@ -105,9 +106,21 @@ func defaultPort(proto transport.Proto) uint16 {
 // upstream is an Upstream in use.
 type upstream struct {
 	Upstream
-	id    uint32 // names it in seals: the same in every run
-	route atomic.Pointer[route]
+	health
+	id       uint32 // names it in seals: the same in every run
+	locating sync.Mutex
+	route    atomic.Pointer[route] // written by who holds locating
 }
+
+func newUpstream(u Upstream) *upstream {
+	up := &upstream{Upstream: u, id: upstreamID(u.String())}
+	up.doubts = make(chan struct{}, 1)
+	up.route.Store(&route{})
+	return up
+}
+
+// reachable reports whether new work may go there.
+func (u *upstream) reachable() bool { return u.alive() && u.main() != nil }
 
 // route is where an upstream is now and how the gateway appears to it. It is
 // replaced as a whole when the name resolves to something else.
@@ -208,7 +221,7 @@ func (u *upstream) likeness(proto transport.Proto, from netip.AddrPort) int {
 
 func sameAddr(host []byte, addr netip.Addr) bool {
 	var buf [64]byte
-	return string(host) == string(addr.AppendTo(buf[:0]))
+	return bytes.EqualFold(host, addr.AppendTo(buf[:0])) // IPv6 may be in upper case
 }
 
 // hostPort writes a host and port as they stand in a URI or Via.

@@ -1,0 +1,136 @@
+package gateway
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/gobwas/ws"
+
+	"viaduct/rewrite"
+)
+
+// statusServiceRestart is the close code that asks a browser to connect again
+// (the WebSocket registry of IANA: "Service Restart").
+const statusServiceRestart ws.StatusCode = 1012
+
+// How browsers are moved, in health intervals. A dead upstream's are in a hurry,
+// since nobody can call them; those that go back to one which has returned are
+// not, and first it has to show that it stays.
+const (
+	awayWithin  = 1
+	backAfter   = 1
+	backWithin  = 6
+	movingEnds  = backAfter + backWithin + 1
+	movingSteps = 50 // in one interval
+)
+
+// placement says where a connected client is registered.
+type placement struct {
+	flow     *flow
+	client   rewrite.ClientID
+	upstream *upstream
+}
+
+// placed appends every connected client that an upstream has registered.
+func (c *clients) placed(dst []placement) []placement {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	for id, b := range c.byID {
+		if b.flow != nil && b.registered {
+			dst = append(dst, placement{b.flow, id, b.upstream})
+		}
+	}
+	return dst
+}
+
+// aorOf returns the address-of-record of a client that is registered on this
+// flow, nil if it is not known any more.
+func (f *flow) aorOf(id rewrite.ClientID) []byte {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i := range f.seen {
+		if c := &f.seen[i]; c.registered && c.client == id {
+			return c.aor
+		}
+	}
+	return nil
+}
+
+// moveBrowsers closes the connections of browsers that are registered with
+// another upstream than the policy now gives them, so that they register where
+// they can be called. It does so for a while after the health of an upstream has
+// changed, and moves no connection twice for one change.
+func (g *Gateway) moveBrowsers(ctx context.Context) {
+	if len(g.upstreams) == 1 {
+		return
+	}
+	step := g.cfg.HealthInterval / movingSteps
+	ticker := time.NewTicker(step)
+	defer ticker.Stop()
+	var placed []placement
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			if g.draining.Load() || !g.moving(now) {
+				placed = nil
+				continue
+			}
+			placed = g.clients.placed(placed[:0])
+			g.moveSome(placed, now, step)
+		}
+	}
+}
+
+// moving reports whether some upstream's health has changed of late.
+func (g *Gateway) moving(now time.Time) bool {
+	for _, up := range g.upstreams {
+		if _, since := up.condition(); now.Sub(since) < movingEnds*g.cfg.HealthInterval {
+			return true
+		}
+	}
+	return false
+}
+
+// moveSome closes those whose time has come. With a chance of one step in what
+// is left of them, they are spread evenly over the time that there is.
+func (g *Gateway) moveSome(placed []placement, now time.Time, step time.Duration) {
+	for _, p := range placed {
+		left, moves := g.timeToMove(p, now)
+		if !moves || p.flow.moved || rand.N(max(left, 1)) >= step {
+			continue
+		}
+		p.flow.moved = true
+		g.stats.moved.Add(1)
+		p.flow.conn.Close(statusServiceRestart, "register again")
+	}
+}
+
+// timeToMove returns how much time is left for a browser to be moved in; false
+// if it stays where it is. One with something under way waits to go back.
+func (g *Gateway) timeToMove(p placement, now time.Time) (left time.Duration, moves bool) {
+	aor := p.flow.aorOf(p.client)
+	if aor == nil {
+		return 0, false
+	}
+	to := g.byPolicy(aor)
+	if to == nil || to == p.upstream {
+		return 0, false
+	}
+	interval := g.cfg.HealthInterval
+	is, since := p.upstream.condition()
+	switch is {
+	case dead:
+		return since.Add(awayWithin * interval).Sub(now), p.flow.since.Before(since)
+	case suspected:
+		return 0, false
+	}
+	_, since = to.condition()
+	begin := since.Add(backAfter * interval)
+	if now.Before(begin) || !p.flow.since.Before(begin) || p.flow.activity.busy(now) {
+		return 0, false
+	}
+	return begin.Add(backWithin * interval).Sub(now), true
+}
