@@ -78,9 +78,10 @@ func (t *Table) answered(id uint64, a *Response, due *batch) (pass bool) {
 // request is, every T2.
 func (t *Table) provisional(i uint32, r *record, a *Response) (pass bool) {
 	now := t.now()
+	if r.state > proceeding {
+		return a.Reliable
+	}
 	switch {
-	case r.state > proceeding:
-		return false
 	case r.kind == clientInvite:
 		r.wait = 0
 		t.live(i, r, now, now+ticks(pending))
@@ -89,7 +90,10 @@ func (t *Table) provisional(i uint32, r *record, a *Response) (pass bool) {
 		t.schedule(i, r, now, now+ticks(T2))
 	}
 	r.state = proceeding
-	return a.Reliable || r.passes(a.Hash|1)
+	if r.renews(a.Flow) {
+		r.seen = [len(r.seen)]uint32{}
+	}
+	return r.passes(a.Hash|1) || a.Reliable
 }
 
 // final ends a request that is no INVITE. Repetitions reach a browser only on
@@ -161,7 +165,7 @@ func (t *Table) refused(i uint32, r *record, a *Response, due *batch) (pass bool
 		return false
 	case completed:
 		// The browser's own ACK is on its way, unless the browser has gone.
-		if a.Flow != r.flow && r.held != 0 {
+		if a.Flow == 0 || a.Flow != r.flow {
 			t.resend(Up, r, due)
 		}
 		return r.renews(a.Flow)

@@ -1,8 +1,9 @@
 package transaction
 
-// fire deals with a record whose time has come.
-func (t *Table) fire(i uint32, due *batch) {
-	r, now := t.slab.at(i), t.wheel.done
+// fire deals with a record whose time has come. Now may be well past it, after
+// which the record is late once, and not sent for each time that was missed.
+func (t *Table) fire(i, now uint32, due *batch) {
+	r := t.slab.at(i)
 	switch {
 	case int32(now-r.ends) >= 0:
 		t.expire(i, r, due)

@@ -33,7 +33,8 @@ func (t *Table) arrived(id uint64, invite bool, flow uint64, due *batch) (pass b
 	}
 	// Without a final response, the connection that the request was written to
 	// may have been lost before the browser saw it.
-	if r.state <= proceeding && r.renews(flow) {
+	if r.state <= proceeding && r.flow != flow {
+		r.flow = flow
 		return true
 	}
 	t.resend(Down, r, due)
@@ -60,7 +61,7 @@ func (t *Table) Replied(id uint64, a Reply, m *Message) {
 			return
 		}
 	}
-	if r.state == completed && a.Status < 200 || r.state == confirmed {
+	if r.has(a) {
 		return
 	}
 	if !t.keep(r, m) {
@@ -68,6 +69,12 @@ func (t *Table) Replied(id uint64, a Reply, m *Message) {
 		return
 	}
 	t.answer(i, r, a, now)
+}
+
+// has reports whether a final response was there before this one, which is not
+// a 2xx that the browser repeats.
+func (r *record) has(a Reply) bool {
+	return r.state > accepted || r.state == accepted && a.Status/100 != 2
 }
 
 // answer says how long a response is kept and when it is sent again.

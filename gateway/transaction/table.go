@@ -51,6 +51,8 @@ const (
 	maxTombstones = 1_000_000
 	// maxPerFlow bounds the messages held for one connection.
 	maxPerFlow = 64
+	// maxFired bounds the records that are dealt with while others wait.
+	maxFired = 1024
 )
 
 // Config is everything a Table is told.
@@ -172,16 +174,17 @@ func (t *Table) advance(now time.Time, due *batch) bool {
 func (t *Table) collect(until uint32, due *batch) (more, left bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for t.wheel.before(until) {
+	for fired := 0; t.wheel.before(until); {
 		i := t.wheel.first()
 		if i == 0 {
 			t.wheel.step()
 			continue
 		}
-		if due.full() {
+		if due.full() || fired == maxFired {
 			return true, true
 		}
-		t.fire(i, due)
+		fired++
+		t.fire(i, until, due)
 	}
 	if t.slab.count > 0 {
 		return false, true
@@ -209,7 +212,7 @@ func (t *Table) add(id uint64, k kind, flow uint64, now, ends uint32) (uint32, *
 	r := t.slab.at(i)
 	*r = record{id: id, kind: k, flow: flow, ends: ends}
 	t.byID[id] = i
-	t.schedule(i, r, now, ends)
+	t.wheel.insert(&t.slab, i, r, now, ends)
 	return i, r
 }
 
@@ -250,11 +253,8 @@ func (t *Table) drop(r *record) {
 
 // schedule has a record looked at again at a tick.
 func (t *Table) schedule(i uint32, r *record, now, due uint32) {
-	if r.due != 0 {
-		t.wheel.remove(&t.slab, i, r)
-	}
-	r.due = due
-	t.wheel.insert(&t.slab, i, r, now)
+	t.wheel.remove(&t.slab, i, r)
+	t.wheel.insert(&t.slab, i, r, now, due)
 }
 
 // live extends the life of a record and ends what was to be sent again.

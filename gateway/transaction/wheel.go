@@ -16,7 +16,7 @@ type wheel struct {
 
 func newWheel(start time.Time) wheel { return wheel{start: start, done: 1} }
 
-// tickOf returns the tick of a time; 0 is none.
+// tickOf returns the tick of a time. Ticks wrap around after three years.
 func (w *wheel) tickOf(at time.Time) uint32 { return 1 + ticks(at.Sub(w.start)) }
 
 func ticks(d time.Duration) uint32 { return uint32(d / tick) }
@@ -42,11 +42,11 @@ func (w *wheel) slot(due uint32) uint32 {
 }
 
 // insert has the record found at its due tick.
-func (w *wheel) insert(s *slab, i uint32, r *record, now uint32) {
+func (w *wheel) insert(s *slab, i uint32, r *record, now, due uint32) {
 	if s.count == 1 {
 		w.done = now // it stood still while there was nothing to do
 	}
-	r.due = w.slot(r.due)
+	r.due = w.slot(due)
 	head := &w.heads[r.due%slots]
 	r.prev, r.next = 0, *head
 	if *head != 0 {
@@ -64,5 +64,4 @@ func (w *wheel) remove(s *slab, i uint32, r *record) {
 	if r.next != 0 {
 		s.at(r.next).prev = r.prev
 	}
-	r.due = 0
 }
