@@ -35,7 +35,13 @@ type ScriptedMessage struct {
 // startScriptedPBX listens on loopback until the test ends.
 func startScriptedPBX(t testing.TB) *ScriptedPBX {
 	t.Helper()
-	listener, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(loopback.IP, 0)))
+	return startScriptedPBXAt(t, loopback.IP)
+}
+
+// startScriptedPBXAt is startScriptedPBX at another address of the machine.
+func startScriptedPBXAt(t testing.TB, ip netip.Addr) *ScriptedPBX {
+	t.Helper()
+	listener, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(ip, 0)))
 	if err != nil {
 		t.Fatalf("scripted PBX: %v", err)
 	}
