@@ -28,13 +28,14 @@ const (
 type record struct {
 	id         uint64
 	flow       uint64 // the connection that what was relayed last was written to
+	chain      uint32 // the next one in the index
 	next, prev uint32 // in the wheel's slot
 	due, ends  uint32 // ticks: to be looked at, to be forgotten
 	held       uint32 // the message to send again; 0: none
 	wait       uint16 // ticks until it is sent the next time but one
 	kind       kind
 	state      state
-	seen       [4]uint32 // the provisional responses that passed last, by hash
+	seen       [3]uint32 // the provisional responses that passed last, by hash
 }
 
 // passes notes a provisional response, and reports whether it is a new one.

@@ -47,7 +47,8 @@ const (
 )
 
 const (
-	// maxTombstones bounds the records that hold no message, 56 bytes each.
+	// maxTombstones bounds the records that hold no message, 56 bytes each and
+	// up to 8 to find it.
 	maxTombstones = 1_000_000
 	// maxPerFlow bounds the messages held for one connection.
 	maxPerFlow = 64
@@ -107,8 +108,8 @@ type Table struct {
 	wake chan struct{} // holds a token when Run has something to do again
 
 	mu    sync.Mutex
-	byID  map[uint64]uint32 // index of a record
 	slab  slab
+	byID  index
 	wheel wheel
 	store store
 	stats Stats
@@ -118,7 +119,7 @@ type Table struct {
 func New(cfg Config) *Table {
 	return &Table{
 		cfg: cfg, wake: make(chan struct{}, 1),
-		byID: make(map[uint64]uint32), wheel: newWheel(time.Now()), store: newStore(cfg.Max, cfg.MaxBytes),
+		wheel: newWheel(time.Now()), store: newStore(cfg.Max, cfg.MaxBytes),
 	}
 }
 
@@ -190,7 +191,7 @@ func (t *Table) collect(until uint32, due *batch) (more, left bool) {
 		return false, true
 	}
 	if len(t.slab.chunks) > 1 { // the memory of a busy hour goes back
-		t.byID, t.slab = make(map[uint64]uint32), slab{}
+		t.byID, t.slab = index{}, slab{}
 		t.store.shrink()
 	}
 	return false, false
@@ -211,15 +212,15 @@ func (t *Table) add(id uint64, k kind, flow uint64, now, ends uint32) (uint32, *
 	i := t.slab.take()
 	r := t.slab.at(i)
 	*r = record{id: id, kind: k, flow: flow, ends: ends}
-	t.byID[id] = i
+	t.byID.insert(&t.slab, i, r)
 	t.wheel.insert(&t.slab, i, r, now, ends)
 	return i, r
 }
 
 // find returns the record of an id, and its index; nil if there is none.
 func (t *Table) find(id uint64) (uint32, *record) {
-	i, ok := t.byID[id]
-	if !ok {
+	i := t.byID.find(&t.slab, id)
+	if i == 0 {
 		return 0, nil
 	}
 	return i, t.slab.at(i)
@@ -228,7 +229,7 @@ func (t *Table) find(id uint64) (uint32, *record) {
 func (t *Table) remove(i uint32, r *record) {
 	t.drop(r)
 	t.wheel.remove(&t.slab, i, r)
-	delete(t.byID, r.id)
+	t.byID.remove(&t.slab, i, r)
 	t.slab.give(i)
 }
 
