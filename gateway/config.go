@@ -91,7 +91,8 @@ type Config struct {
 	MaxTransactions, MaxTransactionMemory int
 	// HealthInterval is the time within which a dead upstream is noticed. Default 10 s.
 	HealthInterval time.Duration
-	// Admin is the address of the admin listener, "host:port". Default: none.
+	// Admin is the address of the admin listener, "host:port", where /healthz,
+	// /readyz and /metrics are. Default: none.
 	Admin string
 	// DrainTimeout bounds how long calls are waited for at the end. Default 30 s.
 	DrainTimeout time.Duration
@@ -114,6 +115,8 @@ type Bound struct {
 	SIP, SIPTLS netip.AddrPort
 	// Advertised is what Via and Contact show, one "transport host:port" for each upstream.
 	Advertised []string
+	// Admin is the URL of the admin listener, without a path; empty without.
+	Admin string
 	// EphemeralKeys is true when tokens and seals do not survive a restart.
 	EphemeralKeys bool
 }

@@ -65,6 +65,8 @@ type Gateway struct {
 	stats   stats
 	traces  traces
 
+	admin    admin
+	serving  atomic.Bool // every listener is open
 	draining atomic.Bool // browsers are sent away, and no new ones taken
 }
 
@@ -107,22 +109,25 @@ func (g *Gateway) Serve(ctx context.Context) error {
 	asked := ctx // to go on
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
+	defer g.admin.close()
 	listeners, err := g.open()
 	if err != nil {
 		return err
 	}
+	failed := make(chan error, len(listeners)+3)
+	g.admin.serve(failed)
 	g.resolveAll(asked)
 	g.warnOneWay()
 	g.watch(ctx)
 
 	var running sync.WaitGroup
-	failed := make(chan error, len(listeners)+2)
 	running.Go(func() { failed <- g.sip.Serve(ctx) })
 	for _, l := range listeners {
 		running.Go(func() { failed <- g.web.Serve(l, g.serverTLS()) })
 	}
 	running.Go(func() { g.housekeep(ctx) })
 	running.Go(func() { g.runHealth(ctx) })
+	g.serving.Store(true)
 	if g.cfg.Ready != nil {
 		g.cfg.Ready(g.bound(listeners))
 	}
@@ -139,8 +144,11 @@ func (g *Gateway) Serve(ctx context.Context) error {
 	return err
 }
 
-// open opens every listener, or none.
+// open opens every listener, or none but that of the admin pages.
 func (g *Gateway) open() (listeners []net.Listener, err error) {
+	if err := g.openAdmin(); err != nil {
+		return nil, err
+	}
 	g.sip, err = transport.ListenSIP(g.sipConfig())
 	if err != nil {
 		return nil, fmt.Errorf("--sip-listen: %w", err)
@@ -302,7 +310,7 @@ func (g *Gateway) warnOneWay() {
 }
 
 func (g *Gateway) bound(listeners []net.Listener) Bound {
-	b := Bound{SIP: g.sip.Addr(), SIPTLS: g.sip.TLSAddr(), EphemeralKeys: g.cfg.TokenKeyFile == ""}
+	b := Bound{SIP: g.sip.Addr(), SIPTLS: g.sip.TLSAddr(), Admin: g.admin.url(), EphemeralKeys: g.cfg.TokenKeyFile == ""}
 	scheme := "ws"
 	if g.browserTLS != nil {
 		scheme = "wss"

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"strings"
 	"time"
 )
@@ -35,7 +34,7 @@ const (
 func (h *healthFlags) ask(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+dialable(h.Admin)+"/readyz", http.NoBody)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, fromHere("http://"+h.Admin)+"/readyz", http.NoBody)
 	if err != nil {
 		return err
 	}
@@ -54,14 +53,4 @@ func (h *healthFlags) ask(ctx context.Context) error {
 	}
 	lines := strings.FieldsFunc(string(text), func(c rune) bool { return c == '\n' })
 	return errors.New(cmp.Or(strings.Join(lines, "; "), response.Status))
-}
-
-// dialable turns the address of a listener on every interface into one that
-// reaches it from this machine.
-func dialable(listen string) string {
-	host, port, _ := net.SplitHostPort(listen) // it is valid
-	if addr, err := netip.ParseAddr(host); host == "" || err == nil && addr.IsUnspecified() {
-		host = "localhost"
-	}
-	return net.JoinHostPort(host, port)
 }

@@ -57,12 +57,19 @@ func isTerminal(w io.Writer) bool {
 func announce(cfg *gateway.Config, log *zap.Logger) {
 	cfg.Log = log
 	cfg.Ready = func(bound gateway.Bound) {
+		var websocket []string
+		for _, url := range bound.WebSocket {
+			websocket = append(websocket, fromHere(url))
+		}
 		fields := []zap.Field{
-			zap.Strings("websocket", fromHere(bound.WebSocket)),
+			zap.Strings("websocket", websocket),
 			zap.Stringer("sip", bound.SIP),
 		}
 		if bound.SIPTLS.IsValid() {
 			fields = append(fields, zap.Stringer("sip_tls", bound.SIPTLS))
+		}
+		if bound.Admin != "" {
+			fields = append(fields, zap.String("admin", fromHere(bound.Admin)))
 		}
 		log.Info("listening", append(fields, zap.Strings("advertised", bound.Advertised))...)
 		if bound.EphemeralKeys {
@@ -79,18 +86,16 @@ func announce(cfg *gateway.Config, log *zap.Logger) {
 	}
 }
 
-// fromHere turns the URLs of listeners on every address, which no browser can
-// open, into ones that work on this machine.
-func fromHere(urls []string) []string {
-	var usable []string
-	for _, text := range urls {
-		if u, err := url.Parse(text); err == nil {
-			if addr, err := netip.ParseAddrPort(u.Host); err == nil && addr.Addr().IsUnspecified() {
-				u.Host = net.JoinHostPort("localhost", u.Port())
-				text = u.String()
-			}
-		}
-		usable = append(usable, text)
+// fromHere turns the URL of a listener on every address, which nothing can open,
+// into one that works on this machine.
+func fromHere(text string) string {
+	u, err := url.Parse(text)
+	if err != nil {
+		return text
 	}
-	return usable
+	if addr, err := netip.ParseAddrPort(u.Host); err == nil && addr.Addr().IsUnspecified() {
+		u.Host = net.JoinHostPort("localhost", u.Port())
+		return u.String()
+	}
+	return text
 }

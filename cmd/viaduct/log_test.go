@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"slices"
 	"strings"
 	"testing"
 
@@ -10,10 +9,16 @@ import (
 )
 
 func TestFromHere(t *testing.T) {
-	got := fromHere([]string{"ws://[::]:8080/ws", "ws://0.0.0.0:80/ws", "wss://10.0.0.1:443/sip", "ws://[::1]:8080/ws"})
-	want := []string{"ws://localhost:8080/ws", "ws://localhost:80/ws", "wss://10.0.0.1:443/sip", "ws://[::1]:8080/ws"}
-	if !slices.Equal(got, want) {
-		t.Errorf("got %q, want %q", got, want)
+	for url, want := range map[string]string{
+		"ws://[::]:8080/ws":      "ws://localhost:8080/ws",
+		"ws://0.0.0.0:80/ws":     "ws://localhost:80/ws",
+		"wss://10.0.0.1:443/sip": "wss://10.0.0.1:443/sip",
+		"ws://[::1]:8080/ws":     "ws://[::1]:8080/ws",
+		"http://[::]:8081":       "http://localhost:8081",
+	} {
+		if got := fromHere(url); got != want {
+			t.Errorf("%s became %s, want %s", url, got, want)
+		}
 	}
 }
 

@@ -118,17 +118,23 @@ func TestBadInvocation(t *testing.T) {
 
 // TestListenerTaken: a right command line that cannot be carried out is status 1.
 func TestListenerTaken(t *testing.T) {
-	t.Setenv("XDG_STATE_HOME", t.TempDir())
-	var stdout, stderr bytes.Buffer
-	address := takenTCP(t)
-	status := run(context.Background(), []string{
-		"--upstream=sip:127.0.0.1:9", "--sip-listen=127.0.0.1:0", "--listen=" + address, "--log-level=error",
-	}, &stdout, &stderr)
-	if status != exitFailed {
-		t.Errorf("exit status %d, want %d", status, exitFailed)
-	}
-	if line := stderr.String(); !strings.HasPrefix(line, "viaduct: ") || !strings.Contains(line, address) {
-		t.Errorf("the line does not name %s: %q", address, line)
+	for _, flag := range []string{"--listen", "--sip-listen", "--admin"} {
+		t.Run(flag, func(t *testing.T) {
+			t.Setenv("XDG_STATE_HOME", t.TempDir())
+			var stdout, stderr bytes.Buffer
+			address := takenTCP(t)
+			status := run(context.Background(), []string{
+				"--upstream=sip:127.0.0.1:9", "--sip-listen=127.0.0.1:0", "--listen=127.0.0.1:0", "--admin=127.0.0.1:0",
+				"--log-level=error", flag + "=" + address,
+			}, &stdout, &stderr)
+			if status != exitFailed {
+				t.Errorf("exit status %d, want %d", status, exitFailed)
+			}
+			line := stderr.String()
+			if !strings.HasPrefix(line, "viaduct: "+flag) || !strings.Contains(line, address) || strings.Count(line, "\n") != 1 {
+				t.Errorf("the line does not name %s and %s: %q", flag, address, line)
+			}
+		})
 	}
 }
 

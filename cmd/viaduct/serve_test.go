@@ -41,6 +41,10 @@ func TestServe(t *testing.T) {
 				t.Errorf("answer %q", answer)
 			}
 			wantStatus(t, "http"+strings.TrimSuffix(strings.TrimPrefix(url, "ws"), "/ws")+"/other", http.StatusNotFound)
+			admin := listening["admin"].(string)
+			wantStatus(t, admin+"/healthz", http.StatusOK)
+			wantStatus(t, admin+"/readyz", http.StatusOK)
+			wantStatus(t, admin+"/metrics", http.StatusOK)
 			wantMode(t, filepath.Join(state, "token.key"), 0o600)
 
 			v.end(signal)
@@ -90,10 +94,11 @@ type process struct {
 	log *bufio.Scanner
 }
 
-// startViaduct runs this test binary as viaduct; see TestMain.
+// startViaduct runs this test binary as viaduct, with its admin listener at any
+// port; see TestMain.
 func startViaduct(t *testing.T, env []string, args ...string) *process {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], args...)
+	cmd := exec.Command(os.Args[0], append([]string{"--admin=127.0.0.1:0"}, args...)...)
 	cmd.Env = append(append(os.Environ(), asViaduct+"=1"), env...)
 	stderr, err := cmd.StderrPipe()
 	if err != nil {

@@ -1,0 +1,230 @@
+package gateway
+
+import (
+	"crypto/tls"
+	"runtime/debug"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"viaduct/transport"
+)
+
+// Metric describes one metric, for the documentation.
+type Metric struct {
+	Name string
+	// Type is counter, gauge or histogram.
+	Type   string
+	Labels []string
+	Text   string
+}
+
+// Metrics lists what is shown at /metrics, besides the metrics of the Go runtime
+// and of the process.
+func Metrics() []Metric {
+	var all []Metric
+	for _, m := range metrics {
+		kind := "gauge"
+		if m.kind == prometheus.CounterValue {
+			kind = "counter"
+		}
+		all = append(all, Metric{m.name, kind, m.labels, m.help})
+	}
+	return append(all, Metric{Name: latencyName, Type: "histogram", Text: latencyHelp})
+}
+
+// metric is one that is read when it is asked for: nothing is done for it while
+// messages are relayed but to count.
+type metric struct {
+	kind   prometheus.ValueType
+	name   string
+	help   string
+	labels []string
+	read   func(*Gateway, show)
+}
+
+// show takes one value of a metric, with a value for each of its labels. The
+// values of labels come from lists and from the Config, never from messages.
+type show func(value float64, labels ...string)
+
+const (
+	counter = prometheus.CounterValue
+	gauge   = prometheus.GaugeValue
+)
+
+var metrics = []metric{
+	{gauge, "viaduct_connections", "Open WebSocket connections.", nil, func(g *Gateway, show show) {
+		show(float64(g.flows.count()))
+	}},
+	{counter, "viaduct_handshakes_total", "WebSocket handshakes, accepted or refused for that reason.", []string{"outcome"}, (*Gateway).showHandshakes},
+	{counter, "viaduct_connections_closed_total", "WebSocket connections that have ended, by what ended them.", []string{"cause"}, (*Gateway).showClosed},
+	{counter, "viaduct_messages_total", "SIP messages relayed. The class is request, or that of a response; its method is that of the CSeq.", []string{"direction", "method", "class"}, (*Gateway).showMessages},
+	{counter, "viaduct_dropped_total", "SIP messages not relayed, by the reason that the log shows.", []string{"reason"}, (*Gateway).showDropped},
+	{counter, "viaduct_token_failures_total", "Those of them that named a client or a way back, and were not made by this gateway with its keys.", nil, func(g *Gateway, show show) {
+		show(float64(g.Dropped(ReasonForgedToken) + g.Dropped(ReasonForgedSeal) + g.Dropped(ReasonForgedResponse)))
+	}},
+	{gauge, "viaduct_upstream_up", "1 if the upstream answers, else 0.", []string{"upstream"}, (*Gateway).showUpstreams},
+	{gauge, "viaduct_upstream_round_trip_seconds", "How long the last OPTIONS that was answered took, 0 before the first.", []string{"upstream"}, (*Gateway).showRoundTrips},
+	{counter, "viaduct_retransmissions_total", "Datagrams sent again on UDP.", []string{"direction"}, func(g *Gateway, show show) {
+		g.stats.retransmissions.show(show)
+	}},
+	{counter, "viaduct_absorbed_total", "Duplicates that came by UDP and were not relayed, by where they were going.", []string{"direction"}, func(g *Gateway, show show) {
+		g.stats.absorbed.show(show)
+	}},
+	{counter, "viaduct_timeouts_total", "Transactions on UDP given up without an answer.", nil, func(g *Gateway, show show) {
+		show(float64(g.stats.timeouts.Load()))
+	}},
+	{counter, "viaduct_stateless_total", "Messages relayed by UDP without being sent again if lost, --max-transactions or --max-transaction-memory being reached.", nil, func(g *Gateway, show show) {
+		show(float64(g.stats.stateless.Load()))
+	}},
+	{counter, "viaduct_own_acks_total", "ACKs that viaduct made itself for a browser that was gone.", nil, func(g *Gateway, show show) {
+		show(float64(g.stats.ownAcks.Load()))
+	}},
+	{counter, "viaduct_rebinds_total", "Clients that came back on another connection.", nil, func(g *Gateway, show show) {
+		show(float64(g.stats.rebinds.Load()))
+	}},
+	{counter, "viaduct_held_total", "Requests of the SIP server that were held for a client that was away, by what became of them.", []string{"outcome"}, (*Gateway).showHeld},
+	{counter, "viaduct_moved_total", "Browsers sent away (1012) so that they register with another upstream.", nil, func(g *Gateway, show show) {
+		show(float64(g.stats.moved.Load()))
+	}},
+	{gauge, "viaduct_tls_certificate_expiry_timestamp_seconds", "When the certificate of that flag ends, in Unix time.", []string{"file"}, (*Gateway).showCertificates},
+	{gauge, "viaduct_build_info", "1, with what was built.", []string{"version", "goversion", "revision"}, showBuild},
+}
+
+func (g *Gateway) showHandshakes(show show) {
+	show(float64(g.stats.accepted.Load()), "accepted")
+	for _, why := range transport.Refusals() {
+		show(float64(g.Refused(why)), why.String())
+	}
+}
+
+func (g *Gateway) showClosed(show show) {
+	for _, cause := range transport.CloseCauses() {
+		show(float64(g.stats.closed[cause].Load()), cause.String())
+	}
+}
+
+func (g *Gateway) showMessages(show show) {
+	for _, d := range []Direction{Up, Down} {
+		for method, name := range methods {
+			for class, className := range classes {
+				show(float64(g.stats.sent[d.index()][method][class].Load()), string(d), name, className)
+			}
+		}
+	}
+}
+
+func (g *Gateway) showDropped(show show) {
+	for _, reason := range Reasons() {
+		show(float64(g.Dropped(reason)), reason.String())
+	}
+}
+
+func (g *Gateway) showUpstreams(show show) {
+	for _, up := range g.upstreams {
+		value := 0.0
+		if up.answers() {
+			value = 1
+		}
+		show(value, up.String())
+	}
+}
+
+func (g *Gateway) showRoundTrips(show show) {
+	for _, up := range g.upstreams {
+		show(time.Duration(up.rtt.Load()).Seconds(), up.String())
+	}
+}
+
+func (c *directed) show(show show) {
+	for _, d := range []Direction{Up, Down} {
+		show(float64(c.load(d)), string(d))
+	}
+}
+
+func (g *Gateway) showHeld(show show) {
+	for outcome := range numHeldOutcomes {
+		show(float64(g.stats.heldTotal[outcome].Load()), outcome.String())
+	}
+}
+
+func (g *Gateway) showCertificates(show show) {
+	for _, c := range []struct {
+		flag        string
+		certificate *transport.Certificate
+	}{{"tls-cert", g.browserTLS}, {"sip-tls-cert", g.sipTLS}, {"upstream-cert", g.upstreamCert}} {
+		if c.certificate == nil {
+			continue
+		}
+		if now, err := c.certificate.GetCertificate(nil); err == nil {
+			show(float64(expiry(now).Unix()), c.flag)
+		}
+	}
+}
+
+// expiry is when the first certificate of a chain ends: it is the short-lived one.
+func expiry(chain *tls.Certificate) time.Time { return chain.Leaf.NotAfter }
+
+func showBuild(_ *Gateway, show show) {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		info = new(debug.BuildInfo)
+	}
+	revision := ""
+	for _, setting := range info.Settings {
+		if setting.Key == "vcs.revision" {
+			revision = setting.Value
+		}
+	}
+	show(1, info.Main.Version, info.GoVersion, revision)
+}
+
+// count returns how many connections are open.
+func (s *flows) count() int {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return len(s.byID)
+}
+
+// registry makes the gateway's own: two gateways in one process do not meet.
+func (g *Gateway) registry() *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	r.MustRegister(newCollector(g), g.works.latency, collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return r
+}
+
+// collector reads the metrics of a gateway for a registry.
+type collector struct {
+	g     *Gateway
+	descs []*prometheus.Desc // of each of metrics
+}
+
+func newCollector(g *Gateway) *collector {
+	c := &collector{g: g}
+	for _, m := range metrics {
+		c.descs = append(c.descs, prometheus.NewDesc(m.name, m.help, m.labels, nil))
+	}
+	return c
+}
+
+// Describe is prometheus.Collector's.
+func (c *collector) Describe(descs chan<- *prometheus.Desc) {
+	for _, desc := range c.descs {
+		descs <- desc
+	}
+}
+
+// Collect is prometheus.Collector's.
+func (c *collector) Collect(values chan<- prometheus.Metric) {
+	for i, m := range metrics {
+		m.read(c.g, func(value float64, labels ...string) {
+			shown, err := prometheus.NewConstMetric(c.descs[i], m.kind, value, labels...)
+			if err != nil {
+				shown = prometheus.NewInvalidMetric(c.descs[i], err)
+			}
+			values <- shown
+		})
+	}
+}
