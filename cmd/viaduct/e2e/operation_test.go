@@ -82,6 +82,7 @@ func TestEnvironment(t *testing.T) {
 		"VIADUCT_ALLOW_ORIGIN=https://phone.example," + browser.Origin(),
 		"VIADUCT_SIP_LISTEN=127.0.0.1:0",
 		"VIADUCT_TOKEN_KEY_FILE=" + filepath.Join(tempDir(t), "token.key"),
+		"VIADUCT_ADMIN=127.0.0.1:0",
 		"VIADUCT_LOG_FORMAT=json",
 	})
 	via.learnAddresses(t, via.WaitLog(t, "listening"))

@@ -51,13 +51,7 @@ func startScriptedPBXAt(t testing.TB, ip netip.Addr) *ScriptedPBX {
 	}
 	pbx.running.Go(pbx.accept)
 	t.Cleanup(func() {
-		_ = listener.Close()
-		pbx.mu.Lock()
-		for c := range pbx.open {
-			_ = c.tcp.Close()
-		}
-		pbx.mu.Unlock()
-		pbx.running.Wait()
+		pbx.Close()
 		if t.Failed() {
 			for _, m := range pbx.Messages.All() {
 				t.Logf("→ pbx (%s)  %s", m.Conn.tcp.RemoteAddr(), m)
@@ -65,6 +59,17 @@ func startScriptedPBXAt(t testing.TB, ip netip.Addr) *ScriptedPBX {
 		}
 	})
 	return pbx
+}
+
+// Close ends the PBX and its connections, if it has not ended yet.
+func (p *ScriptedPBX) Close() {
+	_ = p.listener.Close()
+	p.mu.Lock()
+	for c := range p.open {
+		_ = c.tcp.Close()
+	}
+	p.mu.Unlock()
+	p.running.Wait()
 }
 
 // Upstream is the PBX as viaduct's --upstream names it.

@@ -23,6 +23,7 @@ type Viaduct struct {
 	WebSocket string         // URL for browsers
 	SIP       netip.AddrPort // where the PBX reaches it by UDP and TCP
 	SIPTLS    netip.AddrPort // the same for TLS; zero without
+	Admin     string         // URL of the admin listener, without a path
 
 	host    Host
 	flags   []string
@@ -50,13 +51,13 @@ func launchViaduct(t testing.TB, host Host, flags ...string) *Viaduct {
 		"--log-format=json", "--log-level=debug",
 	}, flags...)
 	anyPort := netip.AddrPortFrom(host.IP, 0).String()
-	v.start(t, anyPort, anyPort, anyPort)
+	v.start(t, anyPort, anyPort, anyPort, anyPort)
 	return v
 }
 
-func (v *Viaduct) start(t testing.TB, listen, sip, sipTLS string) {
+func (v *Viaduct) start(t testing.TB, listen, sip, sipTLS, admin string) {
 	t.Helper()
-	args := append([]string{"--listen=" + listen, "--sip-listen=" + sip}, v.flags...)
+	args := append([]string{"--listen=" + listen, "--sip-listen=" + sip, "--admin=" + admin}, v.flags...)
 	if v.servesTLS() {
 		args = append(args, "--sip-tls-listen="+sipTLS)
 	}
@@ -82,6 +83,7 @@ func (v *Viaduct) learnAddresses(t testing.TB, listening LogLine) {
 	}
 	v.WebSocket, _ = urls[0].(string)
 	v.SIP = addrField(t, listening, "sip")
+	v.Admin, _ = listening.Fields["admin"].(string)
 	if v.servesTLS() {
 		v.SIPTLS = addrField(t, listening, "sip_tls")
 	}
@@ -108,7 +110,7 @@ func (v *Viaduct) Kill(t testing.TB) {
 // same keys.
 func (v *Viaduct) Restart(t testing.TB) {
 	t.Helper()
-	v.start(t, v.Listen().String(), v.SIP.String(), v.SIPTLS.String())
+	v.start(t, v.Listen().String(), v.SIP.String(), v.SIPTLS.String(), strings.TrimPrefix(v.Admin, "http://"))
 	v.WaitLog(t, "upstream answered")
 }
 
