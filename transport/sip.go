@@ -98,6 +98,11 @@ type SIPConfig struct {
 	// which failed, and with those that a connection had taken which ended before
 	// the peer was heard for the first time. msg is the callee's.
 	Undeliverable func(to Target, msg []byte, err error)
+	// Unreachable is called, on Linux, for each ICMP error about a datagram that
+	// was sent: to whom, the beginning of it as far as the ICMP message has it, which
+	// may be nothing, and the errno, such as ECONNREFUSED or EHOSTUNREACH. datagram
+	// is valid until it returns. Whoever can send us ICMP can forge one.
+	Unreachable func(to netip.AddrPort, datagram []byte, err error)
 }
 
 // SIP is the endpoint on the PBX side: the listening sockets, and the
@@ -157,6 +162,9 @@ func (cfg *SIPConfig) setDefaults() {
 	if cfg.Undeliverable == nil {
 		cfg.Undeliverable = func(Target, []byte, error) {}
 	}
+	if cfg.Unreachable == nil {
+		cfg.Unreachable = func(netip.AddrPort, []byte, error) {}
+	}
 }
 
 func atLeastTLS12(cfg *tls.Config) *tls.Config {
@@ -183,7 +191,7 @@ func (s *SIP) TLSAddr() netip.AddrPort {
 // once.
 func (s *SIP) Serve(ctx context.Context) error {
 	for _, u := range s.plain.udp {
-		s.spawn(func() { s.fail(u.read(s.datagram)) })
+		s.spawn(func() { s.fail(u.read(s.datagram, s.cfg.Unreachable)) })
 	}
 	for _, l := range s.plain.tcp {
 		s.spawn(func() { s.fail(s.accept(l, ProtoTCP)) })

@@ -18,7 +18,8 @@ type received struct {
 	msg  string
 }
 
-// garbled is one call of SIPConfig.Garbled, undelivered one of Undeliverable.
+// garbled is one call of SIPConfig.Garbled, undelivered one of Undeliverable,
+// unreached one of Unreachable.
 type (
 	garbled struct {
 		from Source
@@ -29,6 +30,11 @@ type (
 		msg string
 		err error
 	}
+	unreached struct {
+		to       netip.AddrPort
+		datagram string
+		err      error
+	}
 )
 
 // sipSide is an endpoint under test and what it reported.
@@ -38,6 +44,7 @@ type sipSide struct {
 	strangers   chan Source
 	garbled     chan garbled
 	undelivered chan undelivered
+	unreached   chan unreached
 	stop        func() // closes it and waits for Serve
 }
 
@@ -50,6 +57,7 @@ func startSIP(t testing.TB, cfg SIPConfig) *sipSide {
 		strangers:   make(chan Source, 100),
 		garbled:     make(chan garbled, 100),
 		undelivered: make(chan undelivered, 1000),
+		unreached:   make(chan unreached, 1000),
 	}
 	if cfg.Listen == "" {
 		cfg.Listen = "127.0.0.1:0"
@@ -63,6 +71,11 @@ func startSIP(t testing.TB, cfg SIPConfig) *sipSide {
 	cfg.Stranger = func(from Source) { s.strangers <- from }
 	cfg.Garbled = func(from Source, err error) { s.garbled <- garbled{from, err} }
 	cfg.Undeliverable = func(to Target, msg []byte, err error) { s.undelivered <- undelivered{to, string(msg), err} }
+	if cfg.Unreachable == nil {
+		cfg.Unreachable = func(to netip.AddrPort, datagram []byte, err error) {
+			s.unreached <- unreached{to, string(datagram), err}
+		}
+	}
 	var err error
 	if s.SIP, err = ListenSIP(cfg); err != nil {
 		t.Fatal(err)

@@ -1,25 +1,29 @@
 package transport
 
 import (
-	"net"
 	"net/netip"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// askDestination makes the kernel tell the address that each datagram was
+// prepareDatagrams makes the kernel tell the address that each datagram was
 // sent to, so that the answer can leave from it (RFC 3581 4: "the response MUST
-// be sent from the same address and port that the request was received on").
-func askDestination(conn *net.UDPConn, is4 bool) error {
-	level, option := unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO
+// be sent from the same address and port that the request was received on"), and
+// queue what ICMP says about those that are sent (RFC 3261 18.4).
+func prepareDatagrams(raw syscall.RawConn, is4 bool) error {
+	level, options := unix.IPPROTO_IPV6, []int{unix.IPV6_RECVPKTINFO, unix.IPV6_RECVERR}
 	if is4 {
-		level, option = unix.IPPROTO_IP, unix.IP_PKTINFO
+		level, options = unix.IPPROTO_IP, []int{unix.IP_PKTINFO, unix.IP_RECVERR}
 	}
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return err
-	}
-	return control(raw, func(fd int) error { return unix.SetsockoptInt(fd, level, option, 1) })
+	return control(raw, func(fd int) error {
+		for _, option := range options {
+			if err := unix.SetsockoptInt(fd, level, option, 1); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // destination finds that address in a datagram's control messages.

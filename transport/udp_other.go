@@ -3,14 +3,18 @@
 package transport
 
 import (
-	"net"
 	"net/netip"
+	"syscall"
 )
 
 // Elsewhere than on Linux the kernel chooses the source address of datagrams
-// on a wildcard socket.
+// on a wildcard socket, and tells nothing about those that were sent.
 
-func askDestination(*net.UDPConn, bool) error { return nil }
+func prepareDatagrams(syscall.RawConn, bool) error { return nil }
+
+func belated(syscall.Errno) bool { return false }
+
+func nextError(syscall.RawConn, []byte) (datagramError, bool) { return datagramError{}, false }
 
 func destination([]byte) netip.Addr { return netip.Addr{} }
 
