@@ -25,21 +25,27 @@ type lab struct {
 	log []string // what was sent, and when
 }
 
+// newLab returns one in the bubble of a test, before its Run goes.
+func newLab(t *testing.T) *lab {
+	l := &lab{T: t, start: time.Now()}
+	l.Table = New(Config{
+		Max: 100, MaxBytes: 1 << 20,
+		Send: func(to Peer, msg []byte) {
+			if to != server {
+				t.Errorf("sent to %v", to)
+			}
+			l.note(string(msg))
+		},
+		Unanswered: func(Peer) { l.note("unanswered") },
+	})
+	return l
+}
+
 // inLab runs a script in fake time and checks that nothing is left at its end,
 // when everything has had its time.
 func inLab(t *testing.T, script func(l *lab)) {
 	synctest.Test(t, func(t *testing.T) {
-		l := &lab{T: t, start: time.Now()}
-		l.Table = New(Config{
-			Max: 100, MaxBytes: 1 << 20,
-			Send: func(to Peer, msg []byte) {
-				if to != server {
-					t.Errorf("sent to %v", to)
-				}
-				l.note(string(msg))
-			},
-			Unanswered: func(Peer) { l.note("unanswered") },
-		})
+		l := newLab(t)
 		go l.Table.Run(t.Context())
 		script(l)
 		l.pass(pending + Lifetime)
