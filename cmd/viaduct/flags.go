@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -186,6 +187,6 @@ func (f *flags) config() gateway.Config {
 		MaxTransactionMemory: f.MaxTransactionMem,
 		HealthInterval:       f.HealthInterval,
 		Admin:                f.Admin,
-		DrainTimeout:         f.DrainTimeout,
+		DrainTimeout:         cmp.Or(f.DrainTimeout, time.Nanosecond), // its zero is the default
 	}
 }

@@ -117,6 +117,13 @@ func TestEveryFlagReachesTheGateway(t *testing.T) {
 	}
 }
 
+// TestNoDrain: nothing is waited for if that is wanted.
+func TestNoDrain(t *testing.T) {
+	if got := mustParse(t, "--upstream=sip:10.0.0.5", "--drain-timeout=0").config().DrainTimeout; got > time.Millisecond || got <= 0 {
+		t.Errorf("the drain takes %v, and the gateway's default is that of 0", got)
+	}
+}
+
 func TestRepeatedFlag(t *testing.T) {
 	f := mustParse(t, "--upstream=sip:10.0.0.5", "--upstream", "sip:10.0.0.6", "--listen=:1", "--listen=:2")
 	if got := f.Upstream; len(got) != 2 || got[0].String() == got[1].String() {

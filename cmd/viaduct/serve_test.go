@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -13,6 +14,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/gobwas/ws"
+	"github.com/gobwas/ws/wsutil"
 )
 
 // TestServe starts viaduct as a process, reads what it says at start, asks its
@@ -87,6 +91,44 @@ func TestServeTLS(t *testing.T) {
 	v.end(syscall.SIGTERM)
 }
 
+// TestSecondSignal: a drain that waits for a call is ended at once.
+func TestSecondSignal(t *testing.T) {
+	v := startViaduct(t, []string{"STATE_DIRECTORY=" + t.TempDir()},
+		"--listen=127.0.0.1:0", "--sip-listen=127.0.0.1:0", "--upstream=sip:"+startPBX(t), "--drain-timeout=1h")
+	call(t, v.line("listening")["websocket"].([]any)[0].(string))
+	v.signal(syscall.SIGTERM)
+	v.line("draining")
+	v.signal(syscall.SIGTERM)
+	var ended *exec.ExitError
+	if err := v.cmd.Wait(); !errors.As(err, &ended) || ended.Sys().(syscall.WaitStatus).Signal() != syscall.SIGTERM {
+		t.Errorf("ended with %v, want the signal", err)
+	}
+}
+
+// call begins a call by WebSocket and returns when it rings.
+func call(t *testing.T, url string) {
+	t.Helper()
+	dialer := ws.Dialer{Protocols: []string{"sip"}}
+	conn, _, _, err := dialer.Dial(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
+	if err := wsutil.WriteClientText(conn, []byte(invite)); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := wsutil.ReadServerText(conn)
+	if err != nil || !strings.HasPrefix(string(answer), "SIP/2.0 180 ") {
+		t.Fatalf("answered %q, %v", answer, err)
+	}
+}
+
+const invite = "INVITE sip:bob@pbx.example SIP/2.0\r\n" +
+	"Via: SIP/2.0/WSS alice.invalid;branch=z9hG4bK1\r\n" +
+	"From: <sip:alice@pbx.example>;tag=1\r\nTo: <sip:bob@pbx.example>\r\nCall-ID: 1\r\nCSeq: 1 INVITE\r\n" +
+	"Contact: <sip:alice@alice.invalid;transport=ws>\r\nContent-Length: 0\r\n\r\n"
+
 // process is a running viaduct and its log.
 type process struct {
 	t   *testing.T
@@ -132,12 +174,17 @@ func (p *process) line(message string) map[string]any {
 	return nil
 }
 
-// end sends signal and expects an orderly exit.
-func (p *process) end(signal syscall.Signal) {
+func (p *process) signal(signal syscall.Signal) {
 	p.t.Helper()
 	if err := p.cmd.Process.Signal(signal); err != nil {
 		p.t.Fatal(err)
 	}
+}
+
+// end sends signal and expects an orderly exit.
+func (p *process) end(signal syscall.Signal) {
+	p.t.Helper()
+	p.signal(signal)
 	var rest strings.Builder
 	for p.log.Scan() {
 		rest.WriteString(p.log.Text() + "\n")
@@ -148,7 +195,8 @@ func (p *process) end(signal syscall.Signal) {
 }
 
 // startPBX answers every request with 404, which is how an Asterisk without
-// a matching extension answers OPTIONS, and returns its address.
+// a matching extension answers OPTIONS, and returns its address. An INVITE rings
+// for ever.
 func startPBX(t *testing.T) string {
 	t.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -163,15 +211,18 @@ func startPBX(t *testing.T) string {
 			if err != nil {
 				return
 			}
-			_, _ = conn.WriteTo(notFound(string(buf[:n])), from)
+			_, _ = conn.WriteTo(answerTo(string(buf[:n])), from)
 		}
 	}()
 	return conn.LocalAddr().String()
 }
 
-func notFound(request string) []byte {
+func answerTo(request string) []byte {
 	lines := strings.Split(request, "\r\n")
 	lines[0] = "SIP/2.0 404 Not Found"
+	if strings.HasPrefix(request, "INVITE ") {
+		lines[0] = "SIP/2.0 180 Ringing"
+	}
 	return []byte(strings.Join(lines, "\r\n"))
 }
 
