@@ -61,7 +61,7 @@ var metrics = []metric{
 	{counter, "viaduct_connections_closed_total", "WebSocket connections that have ended, by what ended them.", []string{"cause"}, (*Gateway).showClosed},
 	{counter, "viaduct_messages_total", "SIP messages relayed. The class is request, or that of a response; its method is that of the CSeq.", []string{"direction", "method", "class"}, (*Gateway).showMessages},
 	{counter, "viaduct_dropped_total", "SIP messages not relayed, by the reason that the log shows.", []string{"reason"}, (*Gateway).showDropped},
-	{counter, "viaduct_token_failures_total", "Those of them that named a client or a way back, and were not made by this gateway with its keys.", nil, func(g *Gateway, show show) {
+	{counter, "viaduct_token_failures_total", "SIP messages not relayed since what says whose they are was not made with the keys of this gateway.", nil, func(g *Gateway, show show) {
 		show(float64(g.Dropped(ReasonForgedToken) + g.Dropped(ReasonForgedSeal) + g.Dropped(ReasonForgedResponse)))
 	}},
 	{gauge, "viaduct_upstream_up", "1 if the upstream answers, else 0.", []string{"upstream"}, (*Gateway).showUpstreams},

@@ -27,6 +27,20 @@ func TestReadmeReasons(t *testing.T) {
 	wantSection(t, "reasons", table.String())
 }
 
+// TestReadmeMetrics: the table of metrics is what the code says.
+func TestReadmeMetrics(t *testing.T) {
+	var table strings.Builder
+	table.WriteString("| metric | type | labels | what it says |\n|---|---|---|---|\n")
+	for _, m := range gateway.Metrics() {
+		labels := ""
+		if len(m.Labels) > 0 {
+			labels = "`" + strings.Join(m.Labels, "`, `") + "`"
+		}
+		fmt.Fprintf(&table, "| `%s` | %s | %s | %s |\n", m.Name, m.Type, labels, cell(m.Text))
+	}
+	wantSection(t, "metrics", table.String())
+}
+
 // flagTable writes the flags as a table, grouped as in --help.
 func flagTable(t *testing.T) string {
 	var table strings.Builder
@@ -72,7 +86,8 @@ func wantSection(t *testing.T, name, want string) {
 }
 
 // TestReadmeCommands: every command that the README shows can be given. A make
-// target is in the Makefile, viaduct's flags parse.
+// target is in the Makefile, viaduct's flags parse, what curl asks is at the
+// default of --admin.
 func TestReadmeCommands(t *testing.T) {
 	makefile := readProjectFile(t, "Makefile")
 	readme := readProjectFile(t, "README.md")
@@ -94,8 +109,12 @@ func TestReadmeCommands(t *testing.T) {
 			if _, _, err := parse(words[1:], io.Discard); err != nil {
 				t.Errorf("%s: %v", command, err)
 			}
+		case "curl":
+			if admin := mustParse(t, "--upstream=sip:10.0.0.5").Admin; !strings.HasPrefix(words[1], "http://"+admin+"/") {
+				t.Errorf("%s: viaduct is at %s", command, admin)
+			}
 		default:
-			t.Errorf("%s: neither make nor viaduct", command)
+			t.Errorf("%s: neither make, nor viaduct, nor curl", command)
 		}
 	}
 }
