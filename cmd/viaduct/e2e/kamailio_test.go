@@ -13,7 +13,8 @@ import (
 // domain is the PBX's SIP domain, which no name server knows.
 const domain = "pbx.test"
 
-// passwordOf is the password of an account: alice, bob, carol and u00 to u39.
+// passwordOf is the password of an account: alice, bob, carol, u00 to u39, and
+// u000 to u999.
 func passwordOf(user string) string { return "secret-" + user }
 
 // A PBXMessage is one message as it passed Kamailio's socket, outside any TLS.

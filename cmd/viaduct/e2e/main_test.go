@@ -32,6 +32,9 @@ var (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(asUnaided) != "" {
+		os.Exit(serveUnaided(os.Args[1:]))
+	}
 	os.Exit(run(m))
 }
 

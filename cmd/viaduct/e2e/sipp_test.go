@@ -44,9 +44,11 @@ type Sipp struct {
 type SippOption func(*sippRun)
 
 type sippRun struct {
-	calls     int
-	user      string
-	referUser string
+	calls, perSecond int
+	user             string
+	users            []string
+	referUser        string
+	tolerant         bool
 }
 
 // Calls makes sipp play the ladder n times, all at once.
@@ -55,6 +57,15 @@ func Calls(n int) SippOption { return func(r *sippRun) { r.calls = n } }
 // To names the user whom a caller calls at the PBX.
 func To(user string) SippOption { return func(r *sippRun) { r.user = user } }
 
+// ToEach makes a caller play the ladder once with each of the users, so many a second.
+func ToEach(users []string, perSecond int) SippOption {
+	return func(r *sippRun) { r.users, r.calls, r.perSecond = users, len(users), perSecond }
+}
+
+// Tolerant makes sipp wait on when something comes that its ladder does not
+// have next, as late copies do, and resend for 64·T1.
+func Tolerant() SippOption { return func(r *sippRun) { r.tolerant = true } }
+
 // ReferTo names the user that the step send-refer refers to.
 func ReferTo(user string) SippOption { return func(r *sippRun) { r.referUser = user } }
 
@@ -62,13 +73,13 @@ func ReferTo(user string) SippOption { return func(r *sippRun) { r.referUser = u
 // socket is open.
 func startSipp(t testing.TB, host Host, pbx *Kamailio, ladder []string, options ...SippOption) *Sipp {
 	t.Helper()
-	run := sippRun{calls: 1, user: "nobody", referUser: "nobody"}
+	run := sippRun{calls: 1, perSecond: 1000, user: "nobody", referUser: "nobody"}
 	for _, option := range options {
 		option(&run)
 	}
 	s := &Sipp{Steps: NewStream[string](), ladder: ladder, addr: host.freePort(t), dir: tempDir(t)}
 	scenario := filepath.Join(s.dir, "scenario.xml")
-	if err := os.WriteFile(scenario, composeLadder(t, ladder), 0o600); err != nil {
+	if err := os.WriteFile(scenario, run.address(composeLadder(t, ladder)), 0o600); err != nil {
 		t.Fatalf("sipp: %v", err)
 	}
 	reader, writer, err := os.Pipe()
@@ -77,10 +88,11 @@ func startSipp(t testing.TB, host Host, pbx *Kamailio, ladder []string, options 
 	}
 	cmd := host.command("sipp", pbx.UDP.String(),
 		"-sf", scenario, "-i", s.addr.Addr().String(), "-p", fmt.Sprint(s.addr.Port()),
-		"-m", fmt.Sprint(run.calls), "-r", "1000", "-s", run.user, "-key", "refer_user", run.referUser,
+		"-m", fmt.Sprint(run.calls), "-r", fmt.Sprint(run.perSecond), "-s", run.user, "-key", "refer_user", run.referUser,
 		"-nostdin", "-trace_logs", "-log_file", "/dev/fd/3",
 		"-trace_err", "-error_file", filepath.Join(s.dir, "errors"),
 		"-trace_msg", "-message_file", filepath.Join(s.dir, "messages"))
+	cmd.Args = append(cmd.Args, run.arguments(t, s.dir)...)
 	cmd.Dir = s.dir
 	cmd.ExtraFiles = []*os.File{writer}
 	s.process = startProcess(t, "sipp", cmd)
@@ -89,6 +101,31 @@ func startSipp(t testing.TB, host Host, pbx *Kamailio, ladder []string, options 
 	t.Cleanup(func() { s.showOnFailure(t) })
 	s.Steps.WaitFor(t, "sipp to open its socket", func(step string) bool { return step == "ready" })
 	return s
+}
+
+// address makes the scenario's callee one of each call's own where there are several.
+func (r *sippRun) address(scenario []byte) []byte {
+	if r.users == nil {
+		return scenario
+	}
+	return bytes.ReplaceAll(scenario, []byte("[service]"), []byte("[field0]"))
+}
+
+// arguments are those that the options add.
+func (r *sippRun) arguments(t testing.TB, dir string) (args []string) {
+	t.Helper()
+	if r.tolerant {
+		args = append(args, "-default_behaviors", "all,-abortunexp", "-max_non_invite_retrans", "11")
+	}
+	if r.users != nil {
+		file := filepath.Join(dir, "users.csv")
+		lines := "SEQUENTIAL\n" + strings.Join(r.users, "\n") + "\n"
+		if err := os.WriteFile(file, []byte(lines), 0o600); err != nil {
+			t.Fatalf("sipp: %v", err)
+		}
+		args = append(args, "-inf", file, "-l", fmt.Sprint(r.calls))
+	}
+	return args
 }
 
 // URI is where the PBX finds this sipp.

@@ -26,6 +26,7 @@ type Viaduct struct {
 	Admin     string         // URL of the admin listener, without a path
 
 	host    Host
+	program []string // and its first arguments
 	flags   []string
 	process *Process
 }
@@ -44,7 +45,13 @@ func startViaduct(t testing.TB, host Host, leg Leg, pbx *Kamailio, flags ...stri
 // added to that.
 func launchViaduct(t testing.TB, host Host, flags ...string) *Viaduct {
 	t.Helper()
-	v := &Viaduct{host: host}
+	return launch(t, host, []string{viaductBinary}, flags...)
+}
+
+// launch is launchViaduct with a program that takes these flags.
+func launch(t testing.TB, host Host, program []string, flags ...string) *Viaduct {
+	t.Helper()
+	v := &Viaduct{host: host, program: program}
 	v.flags = append([]string{
 		"--token-key-file=" + filepath.Join(t.TempDir(), "token.key"),
 		"--allow-origin=" + browser.Origin(),
@@ -61,7 +68,7 @@ func (v *Viaduct) start(t testing.TB, listen, sip, sipTLS, admin string) {
 	if v.servesTLS() {
 		args = append(args, "--sip-tls-listen="+sipTLS)
 	}
-	v.process = startProcess(t, "viaduct", v.host.command(viaductBinary, args...))
+	v.process = startProcess(t, "viaduct", v.host.command(v.program[0], append(v.program[1:len(v.program):len(v.program)], args...)...))
 	t.Cleanup(func() { v.checkOutput(t, v.process) })
 	v.learnAddresses(t, v.WaitLog(t, "listening"))
 }

@@ -1,0 +1,221 @@
+package e2e
+
+import (
+	"fmt"
+	"strings"
+)
+
+// failed records what failed, with what passed the relay.
+func (r *lossRun) failed(what string, passed []Datagram, err error) {
+	text := fmt.Sprintf("%s: %v", what, err)
+	for _, d := range passed {
+		text += "\n" + d.String()
+	}
+	explanation := explain(passed)
+	if explanation == "" {
+		text += "\nUNEXPLAINED"
+	}
+	r.failures = append(r.failures, text+"\n"+explanation)
+}
+
+// wantFailures wants what is lost without resending to have cost something.
+func (r *lossRun) wantFailures() {
+	if r.registered == lossyPhones || r.succeeded == lossyPhones {
+		r.t.Errorf("without resending %d registrations and %d calls of %d have succeeded: nothing was lost",
+			r.registered, r.succeeded, lossyPhones)
+	}
+}
+
+// judge wants that share to have succeeded, each failure explained by what was
+// lost, and the browsers undisturbed.
+func (r *lossRun) judge(share float64) {
+	least := int(share * lossyPhones)
+	if float64(least) < share*lossyPhones {
+		least++
+	}
+	if r.registered < least || r.succeeded < least {
+		r.t.Errorf("%d registrations and %d calls of %d have succeeded, want %d", r.registered, r.succeeded, lossyPhones, least)
+	}
+	for _, failure := range r.failures {
+		if strings.Contains(failure, "UNEXPLAINED") {
+			r.t.Errorf("failed though not every copy was lost: %s", failure)
+		} else {
+			r.t.Log(failure)
+		}
+	}
+	for _, phone := range r.fleet.Phones {
+		for _, complaint := range append(judgeReceived(phone), judgeExecuted(phone)...) {
+			r.t.Errorf("%s: %s", phone.User, complaint)
+		}
+	}
+	for id, ringing := range r.ringing() {
+		if complaint := ringing.judge(); complaint != "" {
+			r.t.Errorf("call %s: %s", id, complaint)
+		}
+	}
+}
+
+// registrationOf is what passed of a phone's REGISTERs.
+func (r *lossRun) registrationOf(phone *FleetPhone) []Datagram {
+	var passed []Datagram
+	for _, d := range r.impairer.All() {
+		if d.Method() == "REGISTER" && strings.Contains(d.Header("To"), "sip:"+phone.User+"@") {
+			passed = append(passed, d)
+		}
+	}
+	return passed
+}
+
+// judgeReceived names what reached a phone twice. Its connection is never
+// replaced, so nothing has to.
+func judgeReceived(phone *FleetPhone) (complaints []string) {
+	received := map[string]int{}
+	for _, text := range phone.Received.All() {
+		received[messageKey(newMessage(text))]++
+	}
+	for message, times := range received {
+		if times > 1 {
+			complaints = append(complaints, fmt.Sprintf("received %d times: %s", times, message))
+		}
+	}
+	return complaints
+}
+
+// judgeExecuted names the requests that a phone has acted upon twice.
+func judgeExecuted(phone *FleetPhone) (complaints []string) {
+	executed := map[string]int{}
+	for _, e := range phone.Events.All() {
+		if e.Name == "executed" {
+			executed[fmt.Sprintf("%s [CSeq %d, Call-ID %s]", e.Method, e.CSeq, e.Call)]++
+		}
+	}
+	for request, times := range executed {
+		if times > 1 {
+			complaints = append(complaints, fmt.Sprintf("executed %d times: %s", times, request))
+		}
+	}
+	return complaints
+}
+
+// messageKey tells messages apart of which a phone needs each once.
+func messageKey(m Message) string {
+	what := m.Method()
+	if !m.IsRequest() {
+		what = fmt.Sprintf("%d to %s, To %s", m.Status(), branchOf(m), m.Header("To"))
+	}
+	return fmt.Sprintf("%s [CSeq %s, Call-ID %s, From %s]", what, m.Header("CSeq"), m.Header("Call-ID"), m.Header("From"))
+}
+
+func cseqNumber(m Message) string {
+	number, _, _ := strings.Cut(m.Header("CSeq"), " ")
+	return number
+}
+
+// A ringing is the 180s of one call, at the relay.
+type ringing struct {
+	direction     Direction
+	sent, arrived int
+}
+
+// ringing is the 180s of every call that rang.
+func (r *lossRun) ringing() map[string]*ringing {
+	calls := map[string]*ringing{}
+	for _, d := range r.impairer.All() {
+		if !d.Response(180, "INVITE") {
+			continue
+		}
+		id := d.Header("Call-ID")
+		if calls[id] == nil {
+			calls[id] = &ringing{direction: d.Direction}
+		}
+		calls[id].sent++
+		if !d.Lost {
+			calls[id].arrived++
+		}
+	}
+	return calls
+}
+
+// leastRinging is how often viaduct sends a 180 without being asked again: at
+// once, at T1 and at 3·T1.
+const leastRinging = 3
+
+func (r *ringing) judge() string {
+	switch {
+	case r.arrived > 0, r.direction == Down: // the PBX says it once
+		return ""
+	case r.sent < leastRinging:
+		return fmt.Sprintf("the 180 was sent %d times and arrived never", r.sent)
+	}
+	return ""
+}
+
+// A transaction is what passed of one, at the relay.
+type transaction struct {
+	name             string
+	requests, finals passage
+}
+
+type passage struct{ sent, arrived int }
+
+func (p *passage) add(d Datagram) {
+	p.sent++
+	if !d.Lost {
+		p.arrived++
+	}
+}
+
+// Sent as often as RFC 3261's timers have it in 64·T1, less one at the end of it
+// that the peer's timer may forgo.
+const (
+	sendsOfInvite    = 7
+	sendsOfNonInvite = 10
+)
+
+// explain names the transaction of which every request or every final response
+// was lost; empty when there is none.
+func explain(passed []Datagram) string {
+	var order []*transaction
+	byKey := map[string]*transaction{}
+	for _, d := range passed {
+		if d.Method() == "ACK" {
+			continue
+		}
+		asked := d.Direction
+		if !d.IsRequest() {
+			asked = 1 - d.Direction
+		}
+		key := fmt.Sprintf("%s %s", d.Header("CSeq"), asked)
+		if byKey[key] == nil {
+			byKey[key] = &transaction{name: key}
+			order = append(order, byKey[key])
+		}
+		switch {
+		case d.IsRequest():
+			byKey[key].requests.add(d)
+		case d.Status() >= 200:
+			byKey[key].finals.add(d)
+		}
+	}
+	for _, tx := range order {
+		if text := tx.explain(); text != "" {
+			return text
+		}
+	}
+	return ""
+}
+
+func (tx *transaction) explain() string {
+	sends := sendsOfNonInvite
+	if strings.Contains(tx.name, "INVITE") {
+		sends = sendsOfInvite
+	}
+	switch {
+	case tx.requests.arrived == 0 && tx.requests.sent >= sends:
+		return fmt.Sprintf("%s: each of %d requests was lost", tx.name, tx.requests.sent)
+	case tx.finals.arrived == 0 && tx.finals.sent >= tx.requests.arrived && tx.requests.sent >= sends:
+		return fmt.Sprintf("%s: of %d requests %d arrived, and each of %d answers was lost",
+			tx.name, tx.requests.sent, tx.requests.arrived, tx.finals.sent)
+	}
+	return ""
+}
