@@ -46,8 +46,10 @@ type WSConfig struct {
 	// the request's own host. A request without Origin is always accepted.
 	Origins []string
 
-	// PingInterval is the time between two pings to one connection; two that
-	// find no sign of life close it. Zero: 25 s.
+	// PingInterval is the time between two pings to one connection that lives. A
+	// ping that brought no sign of life within half of it is repeated, and in
+	// vain closes the connection: at most two intervals after the last one.
+	// Zero: 25 s.
 	PingInterval time.Duration
 
 	// FirstMessage is how long a connection may live before its first SIP

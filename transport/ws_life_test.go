@@ -1,13 +1,16 @@
 package transport
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/gobwas/ws"
@@ -161,6 +164,66 @@ func TestWSHalfOpen(t *testing.T) {
 	gone.wants(ws.OpPing, "")
 	if _, err := readFrame(gone.r); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("the browser sees %v, want a reset", err)
+	}
+}
+
+// Whenever a peer dies, it is known within two intervals, and for two pings that
+// brought nothing. A connection that answers is pinged once an interval.
+func TestWSHalfOpenInTwoIntervals(t *testing.T) {
+	const interval = 256 * time.Second
+	for phase := range 16 {
+		synctest.Test(t, func(t *testing.T) {
+			c, pings := unreadConn(t)
+			stop := make(chan struct{})
+			defer close(stop)
+			r := wsRoster{stop: stop}
+			r.add(c)
+			r.start(interval)
+
+			// It lives for three intervals and a part.
+			lives := 3*interval + time.Duration(phase)*interval/16 + interval/32
+			step := time.Tick(interval / pingBuckets)
+			for began := time.Now(); time.Since(began) < lives; <-step {
+				c.heard.Add(1)
+			}
+			if n := pings(); n != 3 && n != 4 {
+				t.Errorf("phase %d: %d pings in three intervals to one who answers", phase, n)
+			}
+			died := time.Now()
+			for !c.closing() {
+				<-step
+				synctest.Wait()
+			}
+			if took := time.Since(died); took > 2*interval || took < interval {
+				t.Errorf("phase %d: closed %v after it died, at most two of %v", phase, took, interval)
+			}
+			if n, why := pings(), CloseCause(c.cause.Load()); n != maxUnanswered || why != CauseSilent {
+				t.Errorf("phase %d: %d pings to the dead, closed for %v", phase, n, why)
+			}
+		})
+	}
+}
+
+// unreadConn is a connection that nobody reads for the server, so that a fake
+// clock goes on, and a function that takes the pings which arrived at its peer.
+func unreadConn(t *testing.T) (c *WSConn, pings func() int) {
+	near, far := tcpPair(t)
+	c, err := NewWSServer(WSConfig{MaxIdle: time.Hour, FirstMessage: time.Hour}).newConn(&wsSocket{TCPConn: near, sockets: new(atomic.Int64)}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := far.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ping := appendFrame(nil, ws.OpPing, nil)
+	return c, func() (n int) {
+		buf := make([]byte, 1000)
+		raw.Control(func(fd uintptr) { n, err = readSocket(fd, buf) })
+		if err != nil || !bytes.Equal(buf[:n], bytes.Repeat(ping, n/len(ping))) {
+			t.Errorf("the peer reads %x, error %v", buf[:n], err)
+		}
+		return n / len(ping)
 	}
 }
 

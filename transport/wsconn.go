@@ -44,12 +44,12 @@ type WSConn struct {
 	heard       atomic.Uint32 // reads that brought something
 	answered    atomic.Int32  // pings and keepalives since the last beat
 	probing     atomic.Bool
-	heardBefore uint32 // at the last beat
+	heardBefore uint32 // at the last visit of the roster
 
 	messages       atomic.Uint32 // delivered
 	messagesBefore uint32        // at the last beat
 	quietSince     time.Time     // the last beat that found a new one, or the start
-	unanswered     uint8         // pings of beat since something was heard
+	unanswered     uint8         // pings of the roster since something was heard
 	place          int           // in the roster's bucket, guarded by it
 }
 

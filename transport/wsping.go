@@ -14,9 +14,11 @@ const pingBuckets = 256
 // maxUnanswered is how many pings in a row may bring no sign of life.
 const maxUnanswered = 2
 
-// wsRoster knows every open connection and pings each once an interval, from
-// one goroutine and without a timer for each. Connections are in buckets by
-// their random identity, so the pings are spread evenly over time.
+// wsRoster knows every open connection and pings each once an interval, and half
+// an interval later again if nothing came back, so that a peer is known to be
+// gone within two intervals of its last sign of life. It does so from one
+// goroutine and without a timer for each. Connections are in buckets by their
+// random identity, so the pings are spread evenly over time.
 type wsRoster struct {
 	once    sync.Once
 	stop    chan struct{}
@@ -54,18 +56,21 @@ func (r *wsRoster) remove(c *WSConn) {
 func (r *wsRoster) each(f func(*WSConn)) {
 	var conns []*WSConn
 	for i := range r.buckets {
-		conns = r.buckets[i].list(conns[:0])
-		for _, c := range conns {
-			f(c)
-		}
+		conns = r.buckets[i].visit(conns, f)
 	}
 }
 
-// list appends the bucket's connections to conns.
-func (b *wsBucket) list(conns []*WSConn) []*WSConn {
+// visit calls f for the bucket's connections, without holding the lock. It uses
+// the memory of conns and returns it for the next one.
+func (b *wsBucket) visit(conns []*WSConn, f func(*WSConn)) []*WSConn {
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	return append(conns, b.conns...)
+	conns = append(conns[:0], b.conns...)
+	b.mu.Unlock()
+	for _, c := range conns {
+		f(c)
+	}
+	clear(conns) // what is closed in the meantime is not kept alive
+	return conns
 }
 
 // start begins to ping, once, until stop is closed.
@@ -84,11 +89,8 @@ func (r *wsRoster) walk(interval time.Duration) {
 		case <-tick.C:
 		}
 		now := time.Now()
-		conns = r.buckets[i].list(conns[:0])
-		for _, c := range conns {
-			c.beat(now)
-		}
-		clear(conns) // what is closed in the meantime is not kept alive
+		conns = r.buckets[i].visit(conns, func(c *WSConn) { c.beat(now) })
+		conns = r.buckets[(i+pingBuckets/2)%pingBuckets].visit(conns, (*WSConn).halfBeat)
 	}
 }
 
@@ -100,15 +102,30 @@ func (c *WSConn) beat(now time.Time) {
 		c.shut(CauseIdle, ws.StatusPolicyViolation, "no SIP message")
 		return
 	}
-	if heard := c.heard.Load(); heard != c.heardBefore {
-		c.heardBefore, c.unanswered = heard, 0
-	}
+	c.listen()
 	if c.unanswered == maxUnanswered {
 		c.abandon(CauseSilent)
 		return
 	}
 	c.unanswered++
 	c.ping()
+}
+
+// halfBeat is the visit between two beats: a ping that brought nothing is
+// repeated.
+func (c *WSConn) halfBeat() {
+	c.listen()
+	if c.unanswered == 1 {
+		c.unanswered++
+		c.ping()
+	}
+}
+
+// listen forgets the pings before a sign of life.
+func (c *WSConn) listen() {
+	if heard := c.heard.Load(); heard != c.heardBefore {
+		c.heardBefore, c.unanswered = heard, 0
+	}
 }
 
 // idle reports whether nothing but signs of life has come for too long.
