@@ -153,11 +153,12 @@ type WSServer struct {
 	roster  wsRoster
 	sockets atomic.Int64 // open, of all listeners
 
-	mu     sync.Mutex
-	live   int // connections from the reservation at the handshake until after Closed
-	gone   *sync.Cond
-	closed bool
-	code   ws.StatusCode // of the close frames once closed
+	mu       sync.Mutex
+	live     int // connections from the reservation at the handshake until after Closed
+	gone     *sync.Cond
+	draining bool
+	closed   bool
+	code     ws.StatusCode // of the close frames once closed
 }
 
 // NewWSServer returns a server that is not listening yet; fields of cfg that
@@ -209,6 +210,14 @@ func (s *WSServer) Serve(l net.Listener, tlsConfig *tls.Config) error {
 	return fmt.Errorf("transport: WebSocket listener %v: %w", l.Addr(), err)
 }
 
+// Drain refuses every upgrade from now on, with 503. Connections that are open
+// live on, and other paths are still served, until Close.
+func (s *WSServer) Drain() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.draining = true
+}
+
 // Close stops accepting, closes every connection with code and waits until
 // Closed has returned for each: about a second with browsers that do not answer.
 func (s *WSServer) Close(code ws.StatusCode) {
@@ -236,7 +245,7 @@ func (s *WSServer) reserve() Refusal {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case s.closed:
+	case s.draining, s.closed:
 		return RefusedClosing
 	case s.live >= s.cfg.MaxConnections:
 		return RefusedConnections

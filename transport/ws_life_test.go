@@ -1,10 +1,12 @@
 package transport
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -89,6 +91,68 @@ func TestWSServerClose(t *testing.T) {
 		conn.Close()
 		t.Error("still listening")
 	}
+}
+
+// While a server drains nobody new gets in, and nobody else notices.
+func TestWSDrain(t *testing.T) {
+	s := startWS(t, WSConfig{Other: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "other") })}, nil)
+	p, c := s.dial(t)
+	waiting, err := net.Dial("tcp", s.addr) // accepted before, asks after
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Drain()
+	s.Drain()
+
+	late, err := net.Dial("tcp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, conn := range []net.Conn{waiting, late} {
+		defer conn.Close()
+		conn.SetDeadline(time.Now().Add(patience))
+		io.WriteString(conn, handshake())
+		all, err := io.ReadAll(conn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(all)), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") != retryAfter || !resp.Close {
+			t.Errorf("refused with %q", all)
+		}
+		if why := next(t, s.refused); why != RefusedClosing {
+			t.Errorf("refused for %v", why)
+		}
+	}
+	resp, err := http.Get("http://" + s.addr + "/other")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if body, _ := io.ReadAll(resp.Body); resp.StatusCode != http.StatusOK || string(body) != "other" {
+		t.Errorf("another path: %s %q", resp.Status, body)
+	}
+	resp.Body.Close()
+
+	p.raw(text("BYE"))
+	if got := next(t, s.messages); got != "BYE" {
+		t.Errorf("got %q", got)
+	}
+	if err := c.Send([]byte("200")); err != nil {
+		t.Fatal(err)
+	}
+	p.wants(ws.OpText, "200")
+	none(t, "ended", s.ended)
+	none(t, "opened", s.opened)
+
+	closed := make(chan struct{})
+	go func() { s.Close(ws.StatusGoingAway); close(closed) }()
+	p.wantsClose(ws.StatusGoingAway)
+	p.raw(frame(ws.OpClose, true, "\x03\xe9"))
+	next(t, closed)
+	s.ends(t, c, CauseShutdown)
 }
 
 // A browser that does not read is closed, and nobody waits for it: neither the

@@ -21,6 +21,10 @@ import (
 // subprotocol is that of RFC 7118, in the offer and in the answer.
 const subprotocol = "sip"
 
+// retryAfter is when whoever comes while we drain may come again, in seconds: a
+// successor is there by then, or a load balancer has taken note.
+const retryAfter = "5"
+
 // Refusal says why a handshake was refused. Its String is short and stable,
 // fit for the label of a counter.
 type Refusal uint8
@@ -37,7 +41,7 @@ const (
 	RefusedNoSubprotocol // no subprotocol offered
 	RefusedSubprotocol   // sip is not among the subprotocols offered
 	RefusedConnections   // MaxConnections are open
-	RefusedClosing       // after WSServer.Close
+	RefusedClosing       // after WSServer.Drain or Close
 	endOfRefusals
 )
 
@@ -176,6 +180,9 @@ func (s *WSServer) refuse(w http.ResponseWriter, r *http.Request, why Refusal) {
 		w.Header().Set("Upgrade", "websocket")
 		w.Header().Set("Connection", "Upgrade")
 		w.Header().Set("Sec-WebSocket-Version", "13")
+	case why == RefusedClosing:
+		w.Header().Set("Retry-After", retryAfter)
+		fallthrough
 	default:
 		w.Header().Set("Connection", "close")
 	}
