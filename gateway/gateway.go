@@ -50,6 +50,7 @@ type Gateway struct {
 
 	untrusted []string // header names not taken from a browser's response
 	upstreams []*upstream
+	resolver  *net.Resolver
 	sources   atomic.Pointer[map[netip.Addr]*upstream] // who may speak on the SIP side
 	sourcing  sync.Mutex                               // held to replace sources
 
@@ -89,6 +90,7 @@ func New(cfg Config) (*Gateway, error) {
 	if cfg.ClientIPHeader != "" {
 		g.untrusted = append(g.untrusted, cfg.ClientIPHeader)
 	}
+	g.resolver = net.DefaultResolver
 	g.sources.Store(&map[netip.Addr]*upstream{})
 	for _, u := range cfg.Upstreams {
 		g.upstreams = append(g.upstreams, newUpstream(u))

@@ -132,12 +132,12 @@ func (m sip) receivedFrom(source net.Addr) sip {
 	return m.set("Via", strings.Replace(m.get("Via"), ";rport", ";rport="+port, 1)+";received="+host)
 }
 
-// branch is that of the top Via.
 // isProbe reports whether this is the gateway's own OPTIONS.
 func (m sip) isProbe() bool {
 	return m.method() == "OPTIONS" && strings.HasPrefix(m.get("From"), "<sip:viaduct@")
 }
 
+// branch is that of the top Via.
 func (m sip) branch() string { return param(m.get("Via"), "branch") }
 
 // param is a parameter's value.

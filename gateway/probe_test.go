@@ -87,7 +87,7 @@ func TestProbeUnanswered(t *testing.T) {
 	l.start()
 	first := l.pbx.next()
 	for range 2 {
-		if again := l.pbx.next(); again != first {
+		if again := l.pbx.datagram(); again != first {
 			t.Errorf("repeated\n%s\nas\n%s", first, again)
 		}
 	}

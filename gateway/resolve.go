@@ -103,7 +103,7 @@ func (g *Gateway) listSources() {
 func (g *Gateway) resolve(ctx context.Context, up *upstream, elsewhere bool) (*route, error) {
 	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
 	defer cancel()
-	found, err := transport.Resolve(ctx, net.DefaultResolver, up.Host, up.Port, up.Proto, up.Proto == transport.ProtoTLS)
+	found, err := transport.Resolve(ctx, g.resolver, up.Host, up.Port, up.Proto, up.Proto == transport.ProtoTLS)
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +132,7 @@ func (g *Gateway) resolve(ctx context.Context, up *upstream, elsewhere bool) (*r
 // name in a Contact need not resolve; what was known stays while DNS fails.
 func (g *Gateway) aliases(ctx context.Context, up *upstream) (addrs []netip.Addr) {
 	for _, alias := range up.Aliases {
-		found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", alias)
+		found, err := g.resolver.LookupNetIP(ctx, "ip", alias)
 		if missing := (*net.DNSError)(nil); err != nil && (!errors.As(err, &missing) || !missing.IsNotFound) {
 			g.log.Warn("alias not resolved", zap.Stringer("upstream", up), zap.String("alias", alias), zap.Error(err))
 			addrs = append(addrs, up.route.Load().addrs...)
