@@ -155,69 +155,6 @@ func TestWSDrain(t *testing.T) {
 	s.ends(t, c, CauseShutdown)
 }
 
-// A browser that does not read is closed, and nobody waits for it: neither the
-// sender nor its neighbour.
-func TestWSSlowReader(t *testing.T) {
-	s := startWS(t, WSConfig{MaxBacklog: 300_000}, nil)
-	slow, c := s.dial(t)
-	quick, neighbour := s.dial(t)
-	go io.Copy(io.Discard, quick.r)
-
-	msg := []byte(strings.Repeat("x", 50_000))
-	var sent int
-	for {
-		if err := neighbour.Send(msg); err != nil {
-			t.Fatalf("the neighbour: %v", err)
-		}
-		err := c.Send(msg)
-		if errors.Is(err, errBacklogFull) {
-			break
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		sent++
-	}
-	if err := c.Send([]byte("small")); !errors.Is(err, net.ErrClosed) {
-		t.Errorf("after the backlog was full: %v", err)
-	}
-	// What was taken arrives whole, then why it ended.
-	for range sent {
-		slow.wants(ws.OpText, string(msg))
-	}
-	slow.wantsClose(ws.StatusPolicyViolation)
-	slow.raw(frame(ws.OpClose, true, "\x03\xf0"))
-	s.ends(t, c, CauseBacklog)
-
-	quick.raw(text("alive"))
-	if got := next(t, s.messages); got != "alive" {
-		t.Errorf("the neighbour says %q", got)
-	}
-}
-
-// One that reads nothing at all is reset, a second after.
-func TestWSDeafReader(t *testing.T) {
-	s := startWS(t, WSConfig{MaxBacklog: 300_000}, nil)
-	deaf, c := s.dial(t)
-	for c.Send(make([]byte, moreThanKernel)) == nil {
-	}
-	s.ends(t, c, CauseBacklog)
-	if _, err := io.Copy(io.Discard, deaf); !errors.Is(err, syscall.ECONNRESET) {
-		t.Errorf("the browser sees %v, want a reset", err)
-	}
-}
-
-// Pings that are not read count as backlog: pongs do not pile up.
-func TestWSPingsUnread(t *testing.T) {
-	s := startWS(t, WSConfig{MaxBacklog: 10_000}, nil)
-	p, c := s.dial(t)
-	if err := c.Send(make([]byte, moreThanKernel)); err != nil {
-		t.Fatal(err)
-	}
-	p.raw(frame(ws.OpPing, true, strings.Repeat("p", 125)))
-	s.ends(t, c, CauseBacklog)
-}
-
 // A half-open connection, whose browser is gone without a word, is one whose
 // pings bring nothing.
 func TestWSHalfOpen(t *testing.T) {
