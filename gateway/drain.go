@@ -23,6 +23,7 @@ const (
 func (g *Gateway) drain(failed <-chan error) error {
 	until := time.Now().Add(g.cfg.DrainTimeout)
 	g.draining.Store(true)
+	g.web.Drain()
 	g.log.Info("draining", zap.Int("connections", len(g.flows.list())), zap.Duration("timeout", g.cfg.DrainTimeout))
 	if err := g.sendAway(failed, maxSpread, until, func(f *flow, now time.Time) bool { return !f.activity.busy(now) }); err != nil {
 		return err
