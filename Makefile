@@ -11,7 +11,7 @@ GOVULNCHECK = $(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0
 GOTEST      = $(GO) test -race -shuffle=on -p=1
 
 # The race detector empties pools at random, so allocations are counted without it.
-ALLOCTEST   = $(GO) test -run=Alloc -count=1 ./rewrite ./transport ./gateway
+ALLOCTEST   = $(GO) test -run=Alloc -count=1 ./rewrite ./transport ./gateway ./gateway/transaction
 
 PHONE       = cmd/viaduct-demo/phone
 
@@ -63,7 +63,7 @@ fuzz: ## each fuzz target for FUZZTIME
 	done
 
 bench: ## what one message costs; 0 allocs/op is a test, the time is not
-	$(GO) test -run='^$$' -bench=. -benchmem ./rewrite ./gateway
+	$(GO) test -run='^$$' -bench=. -benchmem ./rewrite ./gateway ./gateway/transaction
 
 vuln: ## known vulnerabilities; needs the vulnerability database
 	$(GOVULNCHECK) ./...

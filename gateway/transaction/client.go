@@ -87,7 +87,7 @@ func (t *Table) provisional(i uint32, r *record, a *Response) (pass bool) {
 		t.live(i, r, now, now+ticks(pending))
 	case r.state == trying:
 		r.wait = uint16(ticks(T2))
-		t.schedule(i, r, now, now+ticks(T2))
+		t.schedule(i, r, now, r.within(now+ticks(T2)))
 	}
 	r.state = proceeding
 	if r.renews(a.Flow) {

@@ -45,7 +45,7 @@ func TestRequestUp(t *testing.T) {
 		"1xx in the end": func(l *lab) {
 			l.until(31 * second)
 			l.answer(100)
-			l.expect(40*second, "R@0.5 R@1.5 R@3.5 R@7.5 R@11.5 R@15.5 R@19.5 R@23.5 R@27.5")
+			l.expect(32*second, "R@0.5 R@1.5 R@3.5 R@7.5 R@11.5 R@15.5 R@19.5 R@23.5 R@27.5")
 			l.expectGone()
 		},
 		"final after 1xx": func(l *lab) {

@@ -40,9 +40,9 @@ func (t *Table) repeat(i uint32, r *record, now uint32, due *batch) {
 	default: // timers E and G
 		r.wait = min(2*next, uint16(ticks(T2)))
 	}
-	at := now + uint32(next)
-	if next == 0 || int32(at-r.ends) > 0 {
-		at = r.ends
+	at := r.ends
+	if next != 0 {
+		at = r.within(now + uint32(next))
 	}
 	t.schedule(i, r, now, at)
 }

@@ -50,6 +50,14 @@ func (r *record) passes(hash uint32) bool {
 	return true
 }
 
+// within returns a tick, or that in which the record ends if it is before.
+func (r *record) within(at uint32) uint32 {
+	if int32(at-r.ends) > 0 {
+		return r.ends
+	}
+	return at
+}
+
 // slab is the memory of all records. Index 0 is none.
 type slab struct {
 	chunks [][]record
