@@ -228,7 +228,7 @@ func (t *Table) find(id uint64) (uint32, *record) {
 
 func (t *Table) remove(i uint32, r *record) {
 	t.drop(r)
-	t.wheel.remove(&t.slab, i, r)
+	t.wheel.remove(&t.slab, r)
 	t.byID.remove(&t.slab, i, r)
 	t.slab.give(i)
 }
@@ -254,7 +254,7 @@ func (t *Table) drop(r *record) {
 
 // schedule has a record looked at again at a tick.
 func (t *Table) schedule(i uint32, r *record, now, due uint32) {
-	t.wheel.remove(&t.slab, i, r)
+	t.wheel.remove(&t.slab, r)
 	t.wheel.insert(&t.slab, i, r, now, due)
 }
 

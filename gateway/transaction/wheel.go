@@ -55,7 +55,7 @@ func (w *wheel) insert(s *slab, i uint32, r *record, now, due uint32) {
 	*head = i
 }
 
-func (w *wheel) remove(s *slab, i uint32, r *record) {
+func (w *wheel) remove(s *slab, r *record) {
 	if r.prev != 0 {
 		s.at(r.prev).next = r.next
 	} else {
