@@ -2,8 +2,10 @@ package gateway
 
 import (
 	"bytes"
+	"encoding/binary"
 	"io"
 	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -107,6 +109,97 @@ var lay = map[string]func(*lab, *phone) track{
 	},
 }
 
+// exchange makes a whole transaction each time: a new request, read at the far
+// end, and its final response, read at the near one.
+var exchange = map[string]func(*lab, *phone) func(){
+	"Up": func(l *lab, p *phone) func() {
+		l.registered(p)
+		request := numbered(p.register())
+		conn, from := l.onlyConn(), l.fromPBX()
+		var response, frame []byte
+		_ = l.pbx.conn.SetReadDeadline(time.Time{})
+		_ = p.conn.SetReadDeadline(time.Time{})
+		buf := make([]byte, 65536)
+		return func() {
+			l.gw.fromBrowser(conn, request.next())
+			n, err := l.pbx.conn.Read(buf)
+			if err != nil {
+				l.t.Fatal(err)
+			}
+			response = appendOK(response[:0], buf[:n])
+			l.gw.fromSIP(from, response)
+			frame, _ = l.readFrame(p, frame)
+		}
+	},
+	"Down": func(l *lab, p *phone) func() {
+		request := numbered(l.pbx.request("INFO", l.registered(p)).set("CSeq", "100000000 INFO"))
+		conn, from := l.onlyConn(), l.fromPBX()
+		var response, frame, payload []byte
+		_ = l.pbx.conn.SetReadDeadline(time.Time{})
+		_ = p.conn.SetReadDeadline(time.Time{})
+		buf := make([]byte, 65536)
+		return func() {
+			l.gw.fromSIP(from, request.next())
+			frame, payload = l.readFrame(p, frame)
+			response = appendOK(response[:0], payload)
+			l.gw.fromBrowser(conn, response)
+			if _, err := l.pbx.conn.Read(buf); err != nil {
+				l.t.Fatal(err)
+			}
+		}
+	},
+}
+
+// request is one whose CSeq number grows, and with it its transaction.
+type request struct {
+	text   []byte
+	digits []byte // of text
+	n      int
+}
+
+func numbered(msg sip) *request {
+	_, method, _ := strings.Cut(msg.get("CSeq"), " ")
+	text := []byte(msg.set("CSeq", "100000000 "+method))
+	at := bytes.Index(text, []byte("100000000 "))
+	return &request{text: text, digits: text[at : at+9], n: 100000000}
+}
+
+func (r *request) next() []byte {
+	r.n++
+	strconv.AppendInt(r.digits[:0], int64(r.n), 10)
+	return r.text
+}
+
+// appendOK makes a 200 of a request by its first line alone.
+func appendOK(dst, request []byte) []byte {
+	dst = append(dst, "SIP/2.0 200 OK"...)
+	return append(dst, request[bytes.IndexByte(request, '\r'):]...)
+}
+
+// readFrame reads the browser's next frame into frame and returns that and its
+// payload. The first time it learns how large they are.
+func (l *lab) readFrame(p *phone, frame []byte) (same, payload []byte) {
+	if frame == nil {
+		first := []byte(p.read())
+		return make([]byte, ws.HeaderSize(ws.Header{Length: int64(len(first))})+len(first)), first
+	}
+	if _, err := io.ReadFull(p.conn, frame); err != nil {
+		l.t.Fatal(err)
+	}
+	return frame, frame[len(frame)-payloadOf(frame):]
+}
+
+// payloadOf is how long the payload of a frame of a server is.
+func payloadOf(frame []byte) int {
+	if n := int(frame[1]); n < 126 {
+		return n
+	}
+	return int(binary.BigEndian.Uint16(frame[2:]))
+}
+
+// undisturbed lets nothing come between the messages of a benchmark.
+func undisturbed(c *Config) { c.HealthInterval = time.Hour }
+
 // onlyConn is the connection of the only browser there is.
 func (l *lab) onlyConn() *transport.WSConn {
 	l.gw.flows.mu.Lock()
@@ -134,7 +227,7 @@ const sdp = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\nm=audio 9 UDP/TL
 	"a=fingerprint:sha-256 00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF\r\n"
 
 func benchmark(b *testing.B, name string) {
-	l := newLab(b)
+	l := newLab(b, stateless)
 	tr := lay[name](l, l.phone("alice"))
 	b.ReportAllocs()
 	b.SetBytes(int64(tr.bytes))
@@ -152,12 +245,29 @@ func BenchmarkRegisterDown(b *testing.B) { benchmark(b, "RegisterDown") }
 
 // BenchmarkRelayUpWatched is BenchmarkRelayUp with a viewer of the trace.
 func BenchmarkRelayUpWatched(b *testing.B) {
-	l := newLab(b)
+	l := newLab(b, stateless)
 	tr := lay["RelayUp"](l, l.phone("alice"))
 	l.watch()
 	b.ReportAllocs()
 	for b.Loop() {
 		tr.relay()
+	}
+}
+
+// BenchmarkExchange is a whole transaction by UDP, with and without what is
+// kept to send it again.
+func BenchmarkExchange(b *testing.B) {
+	for _, name := range []string{"Up", "Down"} {
+		for mode, option := range map[string]func(*Config){"stateless": stateless, "repeated": func(*Config) {}} {
+			b.Run(name+"/"+mode, func(b *testing.B) {
+				l := newLab(b, undisturbed, option)
+				do := exchange[name](l, l.phone("alice"))
+				b.ReportAllocs()
+				for b.Loop() {
+					do()
+				}
+			})
+		}
 	}
 }
 

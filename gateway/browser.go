@@ -110,10 +110,24 @@ func (w *work) splitContacts() rewrite.Defect {
 	}
 }
 
-// sendUp rewrites a request for its leg and sends it. What TCP does not take of
-// what was to go to a UDP upstream that way goes by UDP: the too large request
-// itself, and the CANCEL and ACK that follow it.
+// sendUp rewrites a request for its leg and sends it; a new one that cannot be
+// sent goes to the next upstream that lives.
 func (g *Gateway) sendUp(f *flow, w *work, hop *rewrite.ViaHop, to *leg) Reason {
+	for {
+		r := g.sendOn(f, w, hop, to)
+		if r != ReasonUpstreamUnreachable {
+			return r
+		}
+		if to, r = g.next(w, to); r != 0 {
+			return r
+		}
+	}
+}
+
+// sendOn does so for one upstream. What TCP does not take of what was to go to a
+// UDP upstream that way goes by UDP: the too large request itself, and the
+// CANCEL and ACK that follow it.
+func (g *Gateway) sendOn(f *flow, w *work, hop *rewrite.ViaHop, to *leg) Reason {
 	g.rewriteUp(f, w, hop, to)
 	if tcp := g.streamFor(to, len(w.out)); tcp != nil {
 		to = tcp
@@ -134,11 +148,23 @@ func (g *Gateway) sendBy(f *flow, w *work, to *leg) Reason {
 	}
 	g.noteInvite(w, to)
 	g.traceRelayed(Up, f, to.target.Proto, to.target.Addr, w)
-	if g.sip.Send(to.target, w.out) != nil {
+	f.activity.opens(&w.msg, Up)
+	send := g.sendOnce
+	if g.repeats(to.target.Proto) {
+		send = g.sendRepeated
+	}
+	if err := send(f, w, to); err != nil {
+		if to == to.upstream.main() {
+			g.suspect(to.upstream, err)
+		}
 		return ReasonUpstreamUnreachable
 	}
+	g.stats.relayed(Up, &w.msg)
+	f.activity.passed(&w.msg, Up)
 	return 0
 }
+
+func (g *Gateway) sendOnce(_ *flow, w *work, to *leg) error { return g.sip.Send(to.target, w.out) }
 
 // streamFor returns the leg by TCP for a request that is too large for a
 // datagram, else nil. RFC 3261 18.1.1: such a request "MUST be sent using an
@@ -206,10 +232,13 @@ func (g *Gateway) responseUp(f *flow, w *work) {
 		return
 	}
 	g.logRelayed("up", w)
+	g.stats.relayed(Up, m)
 	g.traceRelayed(Up, f, transport.Proto(w.down.Proto), w.down.Source, w)
-	if !g.replyUp(w, back, &next) {
+	if !g.replyUp(f, w, back, &next) {
 		g.refuse(f, w, ReasonPBXGone)
+		return
 	}
+	f.activity.passed(m, Up)
 }
 
 // openDown verifies our Via on a response and that the client may send it.
@@ -252,7 +281,7 @@ func (w *work) hop(via *rewrite.ViaHop) rewrite.Hop {
 // that the request came by. RFC 3261 18.2.2: if that is gone, "the server
 // SHOULD open a connection to the IP address in the "received" parameter …
 // using the port in the "sent-by" value".
-func (g *Gateway) replyUp(w *work, back *leg, next *rewrite.ViaHop) bool {
+func (g *Gateway) replyUp(f *flow, w *work, back *leg, next *rewrite.ViaHop) bool {
 	proto, source := transport.Proto(w.down.Proto), w.down.Source
 	if !g.admits(source.Addr()) {
 		return false
@@ -272,6 +301,9 @@ func (g *Gateway) replyUp(w *work, back *leg, next *rewrite.ViaHop) bool {
 		if source.Addr() == target.Addr.Addr() {
 			target.Addr = netip.AddrPortFrom(source.Addr(), cmp.Or(next.Port, defaultPort(proto)))
 		}
+	}
+	if g.repeats(proto) {
+		g.replies(f, w, next, w.msg.Status, target.Addr, target.Local)
 	}
 	return g.sip.Send(target, w.out) == nil
 }

@@ -117,19 +117,22 @@ func (c *clients) claim(id rewrite.ClientID, f *flow) *flow {
 }
 
 // register binds a client to the flow on which the SIP server accepted its
-// REGISTER; the last one wins.
-func (c *clients) register(id rewrite.ClientID, origin rewrite.Origin, up *upstream, f *flow, lifetime time.Duration) {
+// REGISTER; the last one wins. It reports whether the client was on another
+// flow before.
+func (c *clients) register(id rewrite.ClientID, origin rewrite.Origin, up *upstream, f *flow, lifetime time.Duration) (moved bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if have := c.byID[id].flow; have != f {
+	was, known := c.byID[id]
+	if was.flow != f {
 		if !c.own(f, id) {
-			return
+			return false
 		}
-		if have != nil {
-			have.owned = slices.DeleteFunc(have.owned, func(o rewrite.ClientID) bool { return o == id })
+		if was.flow != nil {
+			was.flow.owned = slices.DeleteFunc(was.flow.owned, func(o rewrite.ClientID) bool { return o == id })
 		}
 	}
 	c.put(id, binding{flow: f, registered: true, origin: origin, upstream: up, expires: c.now().Add(lifetime)})
+	return known && was.flow != f
 }
 
 // maxOwned bounds the clients on one flow.

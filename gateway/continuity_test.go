@@ -115,14 +115,14 @@ func TestDownBranch(t *testing.T) {
 	l := newLab(t)
 	alice := l.phone("alice")
 	token := l.registered(alice)
-	invite := l.pbx.request("INVITE", token)
-	branch := l.down(alice, invite).branch()
 	for name, send := range map[string]func(sip){
-		"another port":            l.newPBX().send,
-		"a TCP connection":        l.dialTCP("127.0.0.1:0").send,
-		"another TCP connection":  l.dialTCP("127.0.0.1:0").send,
-		"the same port once more": l.pbx.send,
+		"another port":           l.newPBX().send,
+		"a TCP connection":       l.dialTCP("127.0.0.1:0").send,
+		"another TCP connection": l.dialTCP("127.0.0.1:0").send,
+		"the same port":          l.pbx.send,
 	} {
+		invite := l.pbx.request("INVITE", token)
+		branch := l.down(alice, invite).branch()
 		for _, method := range []string{"CANCEL", "ACK"} {
 			send(invite.as(method))
 			if got := alice.read(); got.method() != method || got.branch() != branch {
@@ -130,6 +130,8 @@ func TestDownBranch(t *testing.T) {
 			}
 		}
 	}
+	invite := l.pbx.request("INVITE", token)
+	branch := l.down(alice, invite).branch()
 	for name, other := range map[string]sip{
 		"another branch":  invite.as("CANCEL").set("Via", "SIP/2.0/UDP "+l.pbx.addr()+";branch=z9hG4bKother"),
 		"another sent-by": invite.as("CANCEL").set("Via", "SIP/2.0/UDP pbx.example;branch="+invite.branch()),

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"viaduct/rewrite"
@@ -27,7 +28,8 @@ type flow struct {
 	seen []contact // newest last
 
 	activity activity
-	moved    bool // closed to register elsewhere; of moveBrowsers alone
+	kept     atomic.Int32 // messages that may have to be sent again
+	moved    bool         // closed to register elsewhere; of moveBrowsers alone
 }
 
 // contact is a Contact that a browser has used, and the client it means.

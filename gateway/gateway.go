@@ -1,7 +1,7 @@
 // Package gateway relays SIP between browsers and the servers behind it. It
 // keeps no call: every fact that routes a message is inside the message, put
 // there by package rewrite. What it remembers is which socket a client is on,
-// and for a few minutes how an INVITE went.
+// and for a short time what may have to be sent again.
 //
 //	              ┌───────────── Gateway ─────────────┐
 //	browser ──ws──┤ fromBrowser ── requestUp ─────────├──udp/tcp/tls── upstream
@@ -12,7 +12,9 @@
 //
 // browser.go is the way up, pbx.go the way down; identity.go says on whose
 // behalf a browser's message goes, routing.go to which upstream, clients.go
-// who is where, refuse.go what is not relayed and who is told, trace.go who looks on.
+// who is where, unreliable.go what is sent again, held.go what waits for a
+// browser that is away, refuse.go what is not relayed and who is told, trace.go
+// who looks on.
 package gateway
 
 import (
@@ -32,6 +34,7 @@ import (
 	"github.com/gobwas/ws"
 	"go.uber.org/zap"
 
+	"viaduct/gateway/transaction"
 	"viaduct/rewrite"
 	"viaduct/transport"
 )
@@ -61,6 +64,11 @@ type Gateway struct {
 	clients *clients
 	invites *invites
 	probes  probes
+	held    *heldStore
+
+	transactions *transaction.Table
+	started      time.Time
+
 	dropped counters
 	refused refusals
 	stats   stats
@@ -82,10 +90,11 @@ func New(cfg Config) (*Gateway, error) {
 		return nil, err
 	}
 	g := &Gateway{
-		cfg: cfg, log: cfg.Log,
+		cfg: cfg, log: cfg.Log, started: time.Now(),
 		clients: newClients(cfg.MaxConnections), invites: newInvites(maxInvites),
 	}
 	g.works = newWorkPool(g)
+	g.transactions, g.held = g.newTransactions(), newHeldStore()
 	g.untrusted = slices.Clone(cfg.StripHeaders)
 	if cfg.ClientIPHeader != "" {
 		g.untrusted = append(g.untrusted, cfg.ClientIPHeader)
@@ -128,6 +137,8 @@ func (g *Gateway) Serve(ctx context.Context) error {
 		running.Go(func() { failed <- g.web.Serve(l, g.serverTLS()) })
 	}
 	running.Go(func() { g.housekeep(ctx) })
+	running.Go(func() { g.transactions.Run(ctx) })
+	running.Go(func() { g.keepHeld(ctx) })
 	running.Go(func() { g.runHealth(ctx) })
 	g.serving.Store(true)
 	if g.cfg.Ready != nil {
@@ -187,6 +198,7 @@ func (g *Gateway) sipConfig() transport.SIPConfig {
 				zap.Stringer("remote", from.Addr), zap.Stringer("transport", from.Proto), zap.Error(err))
 		},
 		Undeliverable: g.undeliverable,
+		Unreachable:   g.unreachable,
 	}
 	if g.sipTLS != nil {
 		cfg.TLS = &tls.Config{GetCertificate: g.sipTLS.GetCertificate, MinVersion: tls.VersionTLS12}

@@ -46,6 +46,9 @@ func (g *Gateway) requestDown(from transport.Source, w *work) {
 		return
 	}
 	if g.endsOwnAnswer(w) {
+		if g.repeats(from.Proto) {
+			g.arrives(w, &hop, nil) // that answer is not sent again
+		}
 		return
 	}
 	uri, ok := rewrite.ParseURI(m.Text(m.URI))
@@ -58,21 +61,29 @@ func (g *Gateway) requestDown(from transport.Source, w *work) {
 		g.refuseDown(from, w, ReasonForgedToken)
 		return
 	}
-	to := g.clients.flow(token.ID)
+	to := g.clients.reach(&token)
 	if to == nil {
-		g.refuseDown(from, w, ReasonNoConnection)
+		g.await(from, w, &hop, token, nil)
 		return
 	}
+	g.deliver(to) // what came before it goes before it
 	by := g.upstreamAt(from.Proto, from.Addr).leg(from.Proto)
 	if by == nil {
 		g.refuseDown(from, w, ReasonUpstreamUnreachable)
 		return
 	}
-	g.rewriteDown(from, w, &hop, token.Key, uri.User, by)
-	g.traceRelayed(Down, to, from.Proto, from.Addr, w)
-	if to.conn.Send(w.out) != nil {
-		g.refuseDown(from, w, ReasonNoConnection)
+	if g.repeats(from.Proto) && !g.arrives(w, &hop, to) {
+		return
 	}
+	g.rewriteDown(from, w, &hop, token.Key, uri.User, by)
+	g.stats.relayed(Down, m)
+	g.traceRelayed(Down, to, from.Proto, from.Addr, w)
+	to.activity.opens(m, Down)
+	if to.conn.Send(w.out) != nil {
+		g.await(from, w, &hop, token, to)
+		return
+	}
+	to.activity.passed(m, Down)
 }
 
 // rewriteDown writes the request, as the browser gets it, to w.out. The branch
@@ -93,42 +104,62 @@ func (g *Gateway) rewriteDown(from transport.Source, w *work, via *rewrite.ViaHo
 
 // responseDown relays a response to the browser that the seal in our branch names.
 func (g *Gateway) responseDown(from transport.Source, w *work) {
-	m := &w.msg
-	if !g.openUp(w) {
+	seal, ok := g.openUp(w)
+	if !ok {
 		g.refuseDown(from, w, ReasonForgedSeal)
 		return
 	}
 	if w.up.Own {
-		g.probes.end(m.Text(m.CallID), outcome{answer: m.StatusLine()})
+		g.probes.end(w.msg.Text(w.msg.CallID), outcome{answer: w.msg.StatusLine()})
 		return
 	}
+	g.upstreamAt(from.Proto, from.Addr).heard()
 	to := g.flowOf(&w.up)
-	if to == nil {
-		g.refuseDown(from, w, ReasonBrowserGone)
+	if g.repeats(from.Proto) && !g.answered(from, to, w, seal) {
 		return
 	}
+	if to != nil {
+		g.passDown(from, to, w)
+	} else if !g.holdResponse(from, w) {
+		g.refuseDown(from, w, ReasonBrowserGone)
+	}
+}
+
+// passDown gives a response to the browser on a flow.
+func (g *Gateway) passDown(from transport.Source, to *flow, w *work) {
+	m := &w.msg
 	w.respDown = rewrite.ResponseDown{Via: w.up.Via}
-	if w.up.Register != rewrite.RegisterNone && m.Status/100 == 2 {
+	registered := w.up.Register != rewrite.RegisterNone && m.Status/100 == 2
+	if registered {
 		w.respDown.Restore = w.restore
 		g.registered(to, w, g.upstreamAt(from.Proto, from.Addr))
 	}
 	w.out = w.respDown.Append(w.out[:0], m)
 	g.logRelayed("down", w)
+	g.stats.relayed(Down, m)
 	g.traceRelayed(Down, to, from.Proto, from.Addr, w)
 	if to.conn.Send(w.out) != nil {
-		g.refuseDown(from, w, ReasonBrowserGone)
+		if !g.holdResponse(from, w) {
+			g.refuseDown(from, w, ReasonBrowserGone)
+		}
+		return
+	}
+	to.activity.passed(m, Down)
+	if registered {
+		g.deliver(to)
 	}
 }
 
-// openUp verifies our Via on a response: nothing else reaches a browser.
-func (g *Gateway) openUp(w *work) bool {
+// openUp verifies our Via on a response, and returns its seal: nothing else
+// reaches a browser.
+func (g *Gateway) openUp(w *work) (seal []byte, ok bool) {
 	m := &w.msg
 	ours, ok := m.Via(0)
 	if !ok {
-		return false
+		return nil, false
 	}
-	seal, ok := bytes.CutPrefix(m.Text(ours.Branch), []byte(branchCookie))
-	return ok && g.keys.Load().OpenUpSeal(&w.up, w.seal[:], seal, m.Text(m.CallID), m.CSeq)
+	seal, ok = bytes.CutPrefix(m.Text(ours.Branch), []byte(branchCookie))
+	return seal, ok && g.keys.Load().OpenUpSeal(&w.up, w.seal[:], seal, m.Text(m.CallID), m.CSeq)
 }
 
 // flowOf returns the flow that a response goes to: the one it was asked on,
@@ -210,7 +241,9 @@ func (g *Gateway) unregister(id rewrite.ClientID, f *flow) {
 }
 
 func (g *Gateway) register(id rewrite.ClientID, origin rewrite.Origin, by *upstream, f *flow, seconds int) {
-	g.clients.register(id, origin, by, f, time.Duration(seconds)*time.Second)
+	if g.clients.register(id, origin, by, f, time.Duration(seconds)*time.Second) {
+		g.stats.rebinds.Add(1)
+	}
 	f.setRegistered(id, true)
 }
 
@@ -226,7 +259,7 @@ func (g *Gateway) undeliverable(to transport.Target, msg []byte, err error) {
 		g.dropped[ReasonPBXGone].Add(1)
 		return
 	}
-	if g.openUp(w) && w.up.Own {
+	if _, ok := g.openUp(w); ok && w.up.Own {
 		g.probes.end(m.Text(m.CallID), outcome{err: err})
 		return
 	}
@@ -237,6 +270,7 @@ func (g *Gateway) undeliverable(to transport.Target, msg []byte, err error) {
 	}
 	const r = ReasonUpstreamUnreachable
 	g.dropped[r].Add(1)
+	g.suspectAt(to, err)
 	g.log.Warn("upstream unreachable", zap.Stringer("remote", to.Addr), zap.Stringer("transport", to.Proto), zap.Error(err))
 	g.writeAnswer(w, r, netip.AddrPort{})
 	g.traceRefused(TraceEvent{Direction: Up, Reason: r, Transport: to.Proto, Peer: to.Addr}, nil, w)

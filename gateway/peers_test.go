@@ -67,7 +67,7 @@ func (l *lab) newPBXAt(addr string) *pbx {
 		l.t.Fatal(err)
 	}
 	l.t.Cleanup(func() { _ = conn.Close() })
-	return &pbx{lab: l, conn: conn, seen: make(map[sip]bool)}
+	return &pbx{lab: l, conn: conn}
 }
 
 func (p *pbx) addr() string { return p.conn.LocalAddr().String() }
@@ -85,11 +85,18 @@ func (p *pbx) read() sip {
 	}
 }
 
-// next returns the next datagram that is not one of before, sent again.
+// next returns the next datagram that is not a request of before, sent again.
 func (p *pbx) next() sip {
 	p.t.Helper()
+	if p.seen == nil {
+		p.seen = make(map[sip]bool)
+	}
 	for {
-		if msg := p.datagram(); !p.seen[msg] {
+		msg := p.datagram()
+		if strings.HasPrefix(msg.start(), "SIP/2.0 ") {
+			return msg
+		}
+		if !p.seen[msg] {
 			p.seen[msg] = true
 			return msg
 		}

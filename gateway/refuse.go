@@ -59,13 +59,17 @@ func (g *Gateway) refuse(f *flow, w *work, r Reason) {
 
 // refuseDown does the same for what came from the SIP side.
 func (g *Gateway) refuseDown(from transport.Source, w *work, r Reason) {
-	g.dropped[r].Add(1)
-	g.logRefused("sip", r, w, zap.Stringer("remote", from.Addr), zap.Stringer("transport", from.Proto))
+	g.noteRefusedDown(from, w, r)
 	g.writeAnswer(w, r, from.Addr)
 	g.traceRefused(TraceEvent{Direction: Down, Reason: r, Transport: from.Proto, Peer: from.Addr}, nil, w)
 	if len(w.out) > 0 {
 		_ = g.sip.Reply(from, w.out) // the sender repeats what it needs an answer to
 	}
+}
+
+func (g *Gateway) noteRefusedDown(from transport.Source, w *work, r Reason) {
+	g.dropped[r].Add(1)
+	g.logRefused("sip", r, w, zap.Stringer("remote", from.Addr), zap.Stringer("transport", from.Proto))
 }
 
 // writeAnswer writes the response to what was refused to w.out, nothing if

@@ -1,0 +1,302 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"viaduct/rewrite"
+	"viaduct/transport"
+)
+
+// Bounds of what waits for browsers that are just reconnecting.
+const (
+	maxHeld       = 1000
+	maxHeldBytes  = 8 << 20
+	maxHeldClient = 8
+
+	// afterStart is how long after the start any client may be on its way back.
+	afterStart = 35 * time.Second
+	// holdDialog and holdInitial are how long a message is held from its first
+	// copy on, in a dialog and outside: a caller goes to voicemail in the end.
+	holdDialog  = 30 * time.Second
+	holdInitial = 8 * time.Second
+	// holdQuietly is how long an INVITE is held without a 100. RFC 3261 17.2.1: the
+	// server "MUST generate a 100 (Trying) response … unless it knows that the TU
+	// will generate a provisional or final response within 200 ms".
+	holdQuietly = 200 * time.Millisecond
+	// heldTick is how often what is held is looked at.
+	heldTick = 50 * time.Millisecond
+)
+
+// heldMessage is a message from the SIP side for a browser that is away.
+type heldMessage struct {
+	id     uint64 // of a request's transaction
+	token  rewrite.Token
+	from   transport.Source
+	text   []byte
+	invite bool // an INVITE, and no response
+	answer bool // a response
+	trying time.Time
+	until  time.Time
+}
+
+// heldStore is the messages that wait for their browsers, in the order in which
+// they came. It is safe for concurrent use.
+type heldStore struct {
+	wake chan struct{} // holds a token when there is something again
+	some atomic.Int32  // how many, to be asked without a lock
+
+	mu    sync.Mutex
+	all   []*heldMessage
+	bytes int
+}
+
+func newHeldStore() *heldStore { return &heldStore{wake: make(chan struct{}, 1)} }
+
+// len returns how many messages are held.
+func (s *heldStore) len() int { return int(s.some.Load()) }
+
+// add holds a message; false if there is no room.
+func (s *heldStore) add(h *heldMessage) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	client := 0
+	for _, o := range s.all {
+		if o.token.ID == h.token.ID {
+			client++
+		}
+	}
+	if len(s.all) == maxHeld || s.bytes+len(h.text) > maxHeldBytes || client == maxHeldClient {
+		return false
+	}
+	s.all = append(s.all, h)
+	s.bytes += len(h.text)
+	s.some.Add(1)
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+	return true
+}
+
+// holds reports whether a request is held already.
+func (s *heldStore) holds(id uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.all, func(h *heldMessage) bool { return !h.answer && h.id == id })
+}
+
+// take removes those that match and returns them in order.
+func (s *heldStore) take(match func(*heldMessage) bool) (taken []*heldMessage) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all = slices.DeleteFunc(s.all, func(h *heldMessage) bool {
+		if !match(h) {
+			return false
+		}
+		taken = append(taken, h)
+		s.bytes -= len(h.text)
+		return true
+	})
+	s.some.Store(int32(len(s.all)))
+	return taken
+}
+
+// untried returns the INVITEs that have waited for long enough to be told so.
+func (s *heldStore) untried(now time.Time) (invites []*heldMessage) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, h := range s.all {
+		if h.invite && !h.trying.IsZero() && !now.Before(h.trying) {
+			h.trying = time.Time{}
+			invites = append(invites, h)
+		}
+	}
+	return invites
+}
+
+// hold keeps a message for a client that is away until it is back; false if
+// there is no hope, or no room.
+func (g *Gateway) hold(h *heldMessage, w *work, to *flow) bool {
+	closing := to != nil
+	if !closing && time.Since(g.started) >= afterStart && !g.clients.expected(h.token.ID) {
+		return false
+	}
+	m, now := &w.msg, time.Now()
+	h.text = bytes.Clone(m.Raw)
+	h.until = now.Add(holdInitial)
+	if m.Tagged() {
+		h.until = now.Add(holdDialog)
+	}
+	if h.invite = m.Request && m.Is("INVITE"); h.invite {
+		h.trying = now.Add(holdQuietly)
+	}
+	if !g.held.add(h) {
+		g.stats.heldTotal[heldRefused].Add(1)
+		return false
+	}
+	return true
+}
+
+// await deals with a request whose client is not connected, or whose flow is
+// closing: it is held, or answered.
+func (g *Gateway) await(from transport.Source, w *work, via *rewrite.ViaHop, token rewrite.Token, closing *flow) {
+	m := &w.msg
+	id := w.idOfHop(via)
+	switch {
+	case m.Is("OPTIONS") && !m.Tagged():
+		// Who asks whether a browser is there is told so.
+	case m.Is("CANCEL") && g.cancelHeld(from, w, via, id):
+		return
+	case g.held.holds(id):
+		return // a copy
+	case closing == nil && !m.Is("ACK") && g.repeats(from.Proto) && !g.arrives(w, via, nil):
+		return // one that was answered
+	case g.hold(&heldMessage{id: id, token: token, from: from}, w, closing):
+		return
+	}
+	g.refuseDown(from, w, ReasonNoConnection)
+}
+
+// holdResponse keeps a response for its client; false if it cannot be.
+func (g *Gateway) holdResponse(from transport.Source, w *work) bool {
+	if !w.up.HasClient || w.up.Register != rewrite.RegisterNone {
+		return false
+	}
+	token := rewrite.Token{ID: w.up.Client}
+	return g.hold(&heldMessage{token: token, from: from, answer: true}, w, nil)
+}
+
+// cancelHeld ends a held INVITE whose CANCEL has come. RFC 3261 9.2: the CANCEL
+// gets 200 and the INVITE 487.
+func (g *Gateway) cancelHeld(from transport.Source, w *work, via *rewrite.ViaHop, id uint64) bool {
+	if g.held.len() == 0 {
+		return false
+	}
+	invite := w.idOfInvite(via)
+	taken := g.held.take(func(h *heldMessage) bool { return h.invite && h.id == invite })
+	if len(taken) == 0 {
+		return false
+	}
+	if g.repeats(from.Proto) {
+		g.transactions.Arrived(id, false, 0)
+	}
+	g.answerHeld(from, w, rewrite.Answer{Status: 200, Phrase: "OK"})
+	for _, h := range taken {
+		g.answerText(h, rewrite.Answer{Status: 487, Phrase: "Request Terminated"})
+	}
+	return true
+}
+
+// answerText answers a request that was held.
+func (g *Gateway) answerText(h *heldMessage, a rewrite.Answer) {
+	w := g.works.get()
+	defer g.works.put(w)
+	if w.msg.Scan(h.text) == rewrite.Sound && w.msg.Answerable() {
+		g.answerHeld(h.from, w, a)
+	}
+}
+
+// answerHeld answers the request of w in a transaction: what has been told 100
+// does not ask again.
+func (g *Gateway) answerHeld(from transport.Source, w *work, a rewrite.Answer) {
+	m := &w.msg
+	via, ok := m.Via(0)
+	if !ok {
+		return
+	}
+	w.answer = a
+	w.answer.Source = from.Addr
+	if a.Status > 100 {
+		w.answer.Tag = g.toTag(w)
+	}
+	w.out = w.answer.Append(w.out[:0], m)
+	if g.repeats(from.Proto) {
+		g.replies(nil, w, &via, a.Status, from.Addr, from.Local)
+	}
+	_ = g.sip.Reply(from, w.out)
+}
+
+// deliver gives a flow what was held for the clients that it reaches now.
+func (g *Gateway) deliver(f *flow) {
+	if g.held.len() == 0 {
+		return
+	}
+	for _, h := range g.held.take(func(h *heldMessage) bool { return g.clients.reach(&h.token) == f }) {
+		g.stats.heldTotal[heldDelivered].Add(1)
+		if h.answer {
+			g.deliverResponse(f, h)
+		} else {
+			g.fromSIP(h.from, h.text)
+		}
+	}
+}
+
+// deliverResponse is responseDown for a response that was news when it came.
+func (g *Gateway) deliverResponse(f *flow, h *heldMessage) {
+	w := g.works.get()
+	defer g.works.put(w)
+	if w.msg.Scan(h.text) != rewrite.Sound {
+		return
+	}
+	if _, ok := g.openUp(w); ok {
+		g.passDown(h.from, f, w)
+	}
+}
+
+// keepHeld answers what has waited too long, until ctx ends. While nothing is
+// held it costs nothing.
+func (g *Gateway) keepHeld(ctx context.Context) {
+	ticker := time.NewTicker(heldTick)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			g.tendHeld(now)
+		}
+		if g.held.len() > 0 {
+			continue
+		}
+		ticker.Stop()
+		select {
+		case <-ctx.Done():
+			return
+		case <-g.held.wake:
+			ticker.Reset(heldTick)
+		}
+	}
+}
+
+func (g *Gateway) tendHeld(now time.Time) {
+	for _, h := range g.held.untried(now) {
+		g.answerText(h, rewrite.Answer{Status: 100, Phrase: "Trying"})
+	}
+	for _, h := range g.held.take(func(h *heldMessage) bool { return !now.Before(h.until) }) {
+		g.stats.heldTotal[heldExpired].Add(1)
+		g.expireHeld(h)
+	}
+}
+
+// expireHeld gives up one that its client did not come back for.
+func (g *Gateway) expireHeld(h *heldMessage) {
+	w := g.works.get()
+	defer g.works.put(w)
+	if w.msg.Scan(h.text) != rewrite.Sound {
+		return
+	}
+	r := ReasonNoConnection
+	if h.answer {
+		r = ReasonBrowserGone
+	}
+	g.noteRefusedDown(h.from, w, r)
+	if a := g.answerFor(r, &w.msg); a.Status != 0 {
+		g.answerHeld(h.from, w, a)
+	}
+	g.traceRefused(TraceEvent{Direction: Down, Reason: r, Transport: h.from.Proto, Peer: h.from.Addr}, nil, w)
+}
