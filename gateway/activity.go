@@ -74,10 +74,12 @@ func (d Direction) back() Direction {
 
 // answered notes the final response to a transaction.
 func (a *activity) answered(m *rewrite.Message, id uint64, now time.Time) {
+	// After a challenge the same request follows with credentials (RFC 3261 22.2).
+	// It is expected by its Call-ID, which stays.
 	if m.Status == 401 || m.Status == 407 {
-		// The same request follows with credentials (RFC 3261 22.2). Its place is
-		// that of the Call-ID, which it keeps.
 		a.hold(callID(m), now.Add(challengeWait))
+	} else {
+		a.ended(callID(m))
 	}
 	if !m.Is("INVITE") {
 		a.ended(id)

@@ -47,6 +47,7 @@ func (a *activity) pass(t *testing.T, p passing) {
 func TestActivity(t *testing.T) {
 	for name, script := range map[string][]passing{
 		"REGISTER":      {"up REGISTER 1", "down 100 REGISTER 1", "down 200 REGISTER 1"},
+		"challenge":     {"up REGISTER 1", "down 401 REGISTER 1", "up REGISTER 2", "down 200 REGISTER 2"},
 		"OPTIONS down":  {"down OPTIONS 1", "up 404 OPTIONS 1"},
 		"repeated":      {"down MESSAGE 1", "down MESSAGE 1", "up 200 MESSAGE 1"},
 		"two at once":   {"up MESSAGE 1", "down MESSAGE 1", "down 200 MESSAGE 1", "up 200 MESSAGE 1"},
