@@ -120,15 +120,19 @@ func (g *Gateway) timeToMove(p placement, now time.Time) (left time.Duration, mo
 		return 0, false
 	}
 	interval := g.cfg.HealthInterval
-	is, since := p.upstream.condition()
+	is, died := p.upstream.condition()
+	_, returned := to.condition()
 	switch is {
 	case dead:
-		return since.Add(awayWithin * interval).Sub(now), p.flow.since.Before(since)
+		begin := died
+		if returned.After(begin) {
+			begin = returned // until then there was nowhere to go
+		}
+		return begin.Add(awayWithin * interval).Sub(now), p.flow.since.Before(begin)
 	case suspected:
 		return 0, false
 	}
-	_, since = to.condition()
-	begin := since.Add(backAfter * interval)
+	begin := returned.Add(backAfter * interval)
 	if now.Before(begin) || !p.flow.since.Before(begin) || p.flow.activity.busy(now) {
 		return 0, false
 	}

@@ -36,7 +36,10 @@ func (l *lab) expectAt(at *pbx, p *phone, req sip) sip {
 }
 
 func TestRoutes(t *testing.T) {
-	l := newLab(t, func(c *Config) { c.Advertise = "gw.example:5999" })
+	l := newLab(t, func(c *Config) {
+		c.Advertise = "gw.example:5999"
+		c.Upstreams = upstreams(t, c.Upstreams[0].String()+";alias=node..2;alias=[2001:db8::a]")
+	})
 	own := "<sip:" + l.webAddr() + ";transport=ws;lr>"
 	upstream := "<sip:" + l.pbx.addr() + ";lr>"
 	p := l.phone("alice")
@@ -51,6 +54,8 @@ func TestRoutes(t *testing.T) {
 		{"own, as advertised, without port", "", []string{"<sip:gw.example;lr>"}, nil},
 		{"upstream", "", []string{upstream}, []string{upstream}},
 		{"upstream without port", "", []string{"<sip:127.0.0.1;lr>"}, []string{"<sip:127.0.0.1;lr>"}},
+		{"upstream by its alias", "", []string{"<sip:node..2;lr>"}, []string{"<sip:node..2;lr>"}},
+		{"upstream by its other alias", "", []string{"<sip:[2001:DB8::A]:5080;lr>"}, []string{"<sip:[2001:DB8::A]:5080;lr>"}},
 		{"own, then upstream", "", []string{own, upstream}, []string{upstream}},
 		{"both on one line", "", []string{own + ", " + upstream}, []string{upstream}},
 		{"own in a dialog", ";tag=b", []string{own}, nil},
@@ -181,6 +186,7 @@ func TestInDialog(t *testing.T) {
 		{"by the Request-URI behind a foreign Route", "sip:bob@" + pbxs[2].addr(), []string{"Route: <sip:192.0.2.1;lr>"}, pbxs[2]},
 		{"by an alias that is an address", "sip:bob@127.0.0.9:7777", nil, pbxs[1]},
 		{"by an alias that is but a name", "sip:bob@NODE..2", nil, pbxs[1]},
+		{"by a Route that shows an alias", "sip:bob@192.0.2.1", []string{"Route: <sip:node..2:5070;lr>"}, pbxs[1]},
 		{"by a host that several share", "sip:bob@127.0.0.1:1", nil, pbxs[0]},
 		{"by no SIP URI", "tel:+12125551212", nil, pbxs[0]},
 	} {

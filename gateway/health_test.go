@@ -1,0 +1,453 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"runtime"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// server is a PBX that answers by itself, as long as it is not silent.
+type server struct {
+	*pbx
+	mute  atomic.Int32 // a muteness
+	asked chan sip     // requests of browsers, also when it is silent
+}
+
+// What a server does not answer.
+const (
+	answersAll = iota
+	silentToProbes
+	silent
+)
+
+func (p *pbx) serve() *server {
+	s := &server{pbx: p, asked: make(chan sip, 1000)}
+	go func() {
+		buf := make([]byte, 65536)
+		for {
+			n, err := p.conn.Read(buf)
+			if err != nil {
+				return
+			}
+			s.take(sip(buf[:n]))
+		}
+	}()
+	return s
+}
+
+func (s *server) take(msg sip) {
+	if strings.HasPrefix(msg.start(), "SIP/2.0") {
+		return
+	}
+	mute := s.mute.Load()
+	if !msg.isProbe() {
+		select {
+		case s.asked <- msg:
+		default: // nobody wants to know
+		}
+	}
+	switch {
+	case mute == silent, mute == silentToProbes && msg.isProbe(), msg.method() == "ACK":
+	case msg.method() == "REGISTER":
+		s.answer(msg.reply("200 OK", "Contact: "+msg.get("Contact"), "Expires: 600"))
+	case msg.method() == "INVITE":
+		s.answer(msg.reply("180 Ringing"))
+	default:
+		s.answer(msg.reply("200 OK"))
+	}
+}
+
+func (s *server) answer(msg sip) { _, _ = s.conn.WriteToUDPAddrPort([]byte(msg), s.bound.SIP) }
+
+// expect waits for a request of a browser.
+func (s *server) expect(req sip) sip {
+	s.t.Helper()
+	deadline := time.After(patience)
+	for {
+		select {
+		case got := <-s.asked:
+			if got.method() == req.method() && got.get("Call-ID") == req.get("Call-ID") && got.get("CSeq") == req.get("CSeq") {
+				return got
+			}
+		case <-deadline:
+			s.t.Fatalf("%s is not asked\n%s", s.addr(), req)
+		}
+	}
+}
+
+// expectNothing checks that no request of a browser has come.
+func (s *server) expectNothing() {
+	s.t.Helper()
+	select {
+	case got := <-s.asked:
+		s.t.Errorf("%s is asked\n%s", s.addr(), got)
+	default:
+	}
+}
+
+// serversOf is a gateway in front of several servers.
+func serversOf(t *testing.T, count int, interval time.Duration, options ...func(*Config)) (*lab, []*server) {
+	t.Helper()
+	l := preparedLab(t)
+	pbxs := []*pbx{l.pbx}
+	for range count - 1 {
+		pbxs = append(pbxs, l.newPBX())
+	}
+	var texts []string
+	for _, p := range pbxs {
+		texts = append(texts, "sip:"+p.addr())
+	}
+	l.cfg.Upstreams, l.cfg.HealthInterval = upstreams(t, texts...), interval
+	for _, option := range options {
+		option(&l.cfg)
+	}
+	l.start()
+	servers := make([]*server, 0, count)
+	for _, p := range pbxs {
+		servers = append(servers, p.serve())
+	}
+	return l, servers
+}
+
+// registerAnywhere registers a phone with whichever server it gets to.
+func (p *phone) registerAnywhere() (req sip) {
+	p.t.Helper()
+	req = p.register()
+	p.send(req)
+	if got := p.read(); got.start() != "SIP/2.0 200 OK" || got.get("CSeq") != req.get("CSeq") {
+		p.t.Fatalf("not registered:\n%s", got)
+	}
+	return req
+}
+
+// within checks how long something took.
+func within(t testing.TB, from time.Time, limit time.Duration) {
+	t.Helper()
+	if took := time.Since(from); took > limit {
+		t.Errorf("took %v, want at most %v", took, limit)
+	}
+}
+
+// slack is what a busy machine adds.
+const slack = 400 * time.Millisecond
+
+// TestFailoverAfterSilence: a server that says nothing any more is noticed in
+// one health interval, and one that is back in half.
+func TestFailoverAfterSilence(t *testing.T) {
+	t.Parallel()
+	l, servers := serversOf(t, 2, time.Second)
+	p := l.phone("alice")
+	ask := func(at *server) {
+		t.Helper()
+		req := p.request("MESSAGE", "sip:bob@pbx.example")
+		p.send(req)
+		at.expect(req)
+		p.read()
+	}
+	ask(servers[0])
+	since := time.Now()
+	servers[0].mute.Store(silent)
+	l.log.await("upstream down", 1)
+	within(t, since, time.Second+slack)
+	ask(servers[1])
+	since = time.Now()
+	servers[0].mute.Store(answersAll)
+	l.log.await("upstream up", 1)
+	within(t, since, time.Second/2+slack)
+	ask(servers[0])
+	if rtt := time.Duration(l.gw.upstreams[0].rtt.Load()); rtt <= 0 || rtt > slack {
+		t.Errorf("round trip %v", rtt)
+	}
+}
+
+// TestSuspect: after a transport error an upstream gets no new work until it has
+// answered.
+func TestSuspect(t *testing.T) {
+	l, servers := serversOf(t, 2, time.Hour)
+	up := l.gw.upstreams[0]
+	aor := []byte("alice@pbx.example")
+	servers[0].mute.Store(silent)
+	l.gw.suspect(up, syscall.ECONNREFUSED)
+	if up.alive() || l.gw.byPolicy(aor) != l.gw.upstreams[1] {
+		t.Error("alive after a transport error")
+	}
+	l.gw.suspect(up, syscall.EHOSTUNREACH) // says nothing new
+	servers[0].mute.Store(answersAll)
+	l.log.await("upstream up", 1)
+	if !up.alive() || l.gw.byPolicy(aor) != up {
+		t.Error("not alive after an answer")
+	}
+	l.gw.suspect(up, fmt.Errorf("the message: %w", syscall.EMSGSIZE))
+	if n := l.log.count("upstream down"); n != 1 || !up.alive() {
+		t.Errorf("went down %d times, want once", n)
+	}
+}
+
+// TestFailoverByICMP: a closed port costs one request.
+func TestFailoverByICMP(t *testing.T) {
+	l, servers := serversOf(t, 2, time.Hour)
+	p := l.phone("alice")
+	servers[0].expect(p.registerAnywhere())
+	_ = servers[0].conn.Close()
+	lost := p.request("MESSAGE", "sip:bob@pbx.example")
+	p.send(lost)
+	expectAnswer(t, lost, p.read(), 503)
+	next := p.request("MESSAGE", "sip:bob@pbx.example")
+	p.send(next)
+	servers[1].expect(next)
+}
+
+// TestFailoverOfRefused: what a server on TCP refuses at once goes to the next
+// one, and nothing of it is lost.
+func TestFailoverOfRefused(t *testing.T) {
+	l := preparedLab(t)
+	closed := l.listenTCP("127.0.0.1:0")
+	_ = closed.Close()
+	l.cfg.Upstreams = upstreams(t, "sip:"+closed.Addr().String()+";transport=tcp", "sip:"+l.pbx.addr())
+	l.cfg.HealthInterval = time.Hour
+	l.start()
+	s := l.pbx.serve()
+	l.log.await("upstream down", 1)
+	l.gw.upstreams[0].rise(time.Now()) // as if the next request were the first
+	p := l.phone("alice")
+	invite := p.invite("sip:bob@pbx.example")
+	p.send(invite)
+	sent := s.expect(invite)
+	p.send(invite.as("CANCEL"))
+	if got := s.expect(invite.as("CANCEL")); got.get("Via") != sent.get("Via") {
+		t.Errorf("CANCEL has Via %q, its INVITE %q", got.get("Via"), sent.get("Via"))
+	}
+	if l.gw.upstreams[0].alive() {
+		t.Error("what refuses is alive")
+	}
+}
+
+// TestAllDead: with nobody to ask a browser is told so at once.
+func TestAllDead(t *testing.T) {
+	l, servers := serversOf(t, 2, time.Second)
+	for _, s := range servers {
+		s.mute.Store(silent)
+	}
+	l.log.await("upstream down", 2)
+	p := l.phone("alice")
+	for _, req := range []sip{p.invite("sip:bob@pbx.example"), p.register()} {
+		p.send(req)
+		got := p.read()
+		expectAnswer(t, req, got, 503)
+		if got.get("Retry-After") == "" {
+			t.Errorf("no Retry-After in\n%s", got)
+		}
+	}
+	for _, s := range servers {
+		s.expectNothing()
+	}
+	servers[1].mute.Store(answersAll)
+	l.log.await("upstream up", 1)
+	servers[1].expect(p.registerAnywhere())
+}
+
+// TestDialogsOfTheDead: what belongs to a dialog or an INVITE goes where that
+// is, whatever is known of its health; health does not change the server of a
+// dialog that names none.
+func TestDialogsOfTheDead(t *testing.T) {
+	l, servers := serversOf(t, 2, time.Second)
+	dead, other := servers[0], servers[1]
+	p := l.phone("alice")
+	invite := p.invite("sip:bob@pbx.example")
+	p.send(invite)
+	dead.expect(invite)
+	p.read()
+	dead.mute.Store(silent)
+	l.log.await("upstream down", 1)
+	inDialog := func(uri string) sip {
+		return p.request("INFO", uri).set("To", "<sip:bob@pbx.example>;tag=b")
+	}
+	for _, req := range []sip{
+		invite.as("CANCEL"), invite.as("ACK").set("To", invite.get("To")+";tag=b"),
+		inDialog("sip:bob@" + dead.addr()), inDialog("sip:bob@pbx.example"),
+		inDialog("sip:bob@192.0.2.1").add("Route: <sip:" + dead.addr() + ";lr>"),
+	} {
+		p.send(req)
+		dead.expect(req)
+	}
+	for _, req := range []sip{p.invite("sip:bob@pbx.example"), p.request("MESSAGE", "sip:bob@"+dead.addr())} {
+		p.send(req)
+		other.expect(req)
+	}
+}
+
+// TestHeard: a server that is too busy to answer OPTIONS lives as long as it
+// answers anything else.
+func TestHeard(t *testing.T) {
+	t.Parallel()
+	l, servers := serversOf(t, 1, time.Second)
+	p := l.phone("alice")
+	p.registerAnywhere()
+	servers[0].mute.Store(silentToProbes)
+	for since := time.Now(); time.Since(since) < 2*time.Second; {
+		p.registerAnywhere()
+	}
+	if l.log.count("upstream down") > 0 {
+		t.Error("down while it answers")
+	}
+	l.log.await("upstream down", 1)
+}
+
+// TestHashWithoutOne: the users of a server that died are spread over the
+// others, all others stay.
+func TestHashWithoutOne(t *testing.T) {
+	g := hashing(t, "sip:10.0.0.1:5060", "sip:10.0.0.2:5060", "sip:10.0.0.3:5060")
+	for _, up := range g.upstreams {
+		up.route.Store(&route{legs: [numProtos]*leg{{upstream: up}}})
+	}
+	gone := g.upstreams[1]
+	gone.fall(dead, time.Now())
+	moved := map[*upstream]int{}
+	for i := range 3000 {
+		aor := fmt.Appendf(nil, "%d@pbx.example", i)
+		was, is := g.byPolicyOfAll(aor), g.byPolicy(aor)
+		switch {
+		case is == gone || is == nil:
+			t.Fatalf("%s is with %v", aor, is)
+		case was == gone:
+			moved[is]++
+		case is != was:
+			t.Fatalf("%s moved from %s to %s", aor, was, is)
+		}
+	}
+	if len(moved) != 2 || min(moved[g.upstreams[0]], moved[g.upstreams[2]]) < 400 {
+		t.Errorf("spread as %v", moved)
+	}
+}
+
+// names is a DNS server.
+type names struct {
+	addrs atomic.Pointer[[]string] // of every name
+}
+
+// newNames makes the gateway of a lab resolve every name by it.
+func (l *lab) newNames(addrs ...string) *names {
+	l.t.Helper()
+	n := &names{}
+	n.addrs.Store(&addrs)
+	conn, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	server := &dns.Server{PacketConn: conn, Handler: dns.HandlerFunc(n.answer)}
+	served := make(chan error, 1)
+	go func() { served <- server.ActivateAndServe() }()
+	l.t.Cleanup(func() {
+		_ = conn.Close()
+		<-served
+	})
+	l.tune = func(g *Gateway) {
+		g.resolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "udp4", conn.LocalAddr().String())
+		}}
+	}
+	return n
+}
+
+func (n *names) answer(w dns.ResponseWriter, question *dns.Msg) {
+	reply := new(dns.Msg).SetReply(question)
+	q := question.Question[0]
+	for _, addr := range *n.addrs.Load() {
+		if q.Qtype == dns.TypeA {
+			reply.Answer = append(reply.Answer, &dns.A{
+				Hdr: dns.RR_Header{Name: q.Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 1}, A: net.ParseIP(addr),
+			})
+		}
+	}
+	_ = w.WriteMsg(reply)
+}
+
+// TestNameMoves: an upstream that is dead is found where its name leads now, or
+// at the next address that it has, and what it sends from there is taken.
+func TestNameMoves(t *testing.T) {
+	for name, addrs := range map[string][2][]string{
+		"another address": {{"127.0.0.1"}, {"127.0.0.2"}},
+		"several":         {{"127.0.0.1", "127.0.0.2", "127.0.0.3"}, {"127.0.0.1", "127.0.0.2", "127.0.0.3"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := preparedLab(t)
+			dns := l.newNames(addrs[0]...)
+			port := l.pbx.conn.LocalAddr().(*net.UDPAddr).Port
+			l.cfg.Upstreams = upstreams(t, fmt.Sprintf("sip:pbx.example:%d", port))
+			l.cfg.HealthInterval = time.Second
+			l.start()
+			here, there := l.pbx.serve(), l.newPBXAt(fmt.Sprintf("127.0.0.2:%d", port)).serve()
+			p := l.phone("alice")
+			here.expect(p.registerAnywhere())
+			since := time.Now()
+			dns.addrs.Store(&addrs[1])
+			here.mute.Store(silent)
+			l.log.await("upstream up", 1)
+			within(t, since, 2*time.Second)
+			there.expect(p.registerAnywhere())
+			here.mute.Store(answersAll)
+			there.mute.Store(silent)
+			if name == "several" { // and round again
+				l.log.await("upstream up", 2)
+				p.registerAnywhere()
+			}
+		})
+	}
+}
+
+// TestLocate: an upstream stays where it is as long as its name leads there,
+// unless it is to be elsewhere: then it goes the round.
+func TestLocate(t *testing.T) {
+	l := preparedLab(t)
+	dns := l.newNames("127.0.0.1", "127.0.0.2", "127.0.0.3")
+	l.cfg.HealthInterval = time.Hour
+	_, port, _ := net.SplitHostPort(l.pbx.addr())
+	l.cfg.Upstreams = upstreams(t, "sip:pbx.example:"+port)
+	l.start()
+	up := l.gw.upstreams[0]
+	for _, step := range []struct {
+		addrs     []string
+		elsewhere bool
+		want      string
+	}{
+		{nil, false, "127.0.0.1"},
+		{nil, true, "127.0.0.2"},
+		{nil, false, "127.0.0.2"},
+		{nil, true, "127.0.0.3"},
+		{nil, true, "127.0.0.1"},
+		{[]string{"127.0.0.7"}, true, "127.0.0.7"},
+		{[]string{"127.0.0.7"}, true, "127.0.0.7"},
+		{[]string{"127.0.0.8"}, false, "127.0.0.8"},
+	} {
+		if step.addrs != nil {
+			dns.addrs.Store(&step.addrs)
+		}
+		before := up.main()
+		moved, err := l.gw.locate(t.Context(), up, step.elsewhere)
+		if at := up.main().target.Addr.Addr().String(); err != nil || at != step.want || moved != (before != up.main()) {
+			t.Errorf("%+v: at %s, moved %v, %v", step, at, moved, err)
+		}
+	}
+}
+
+// TestServeLeavesNothing: what asks upstreams ends with Serve.
+func TestServeLeavesNothing(t *testing.T) {
+	l, servers := serversOf(t, 3, time.Second)
+	servers[1].mute.Store(silent)
+	l.log.await("upstream down", 1)
+	l.stop()
+	buf := make([]byte, 1<<20)
+	stacks := strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n")
+	if i := slices.IndexFunc(stacks, func(s string) bool { return strings.Contains(s, "gateway.(*Gateway)") }); i >= 0 {
+		t.Errorf("still there:\n%s", stacks[i])
+	}
+}
