@@ -41,14 +41,12 @@ func (x *index) remove(s *slab, i uint32, r *record) {
 	*link = r.chain
 }
 
-// grow chains all records anew, twice as many chains as before.
+// grow chains all records anew, in twice as many chains as before. None is unused:
+// there have never been as many.
 func (x *index) grow(s *slab) {
 	x.heads = make([]uint32, max(minHeads, 2*len(x.heads)))
 	for i := uint32(1); i <= s.used; i++ {
 		r := s.at(i)
-		if r.kind == 0 {
-			continue // unused
-		}
 		head := x.head(r.id)
 		r.chain, *head = *head, i
 	}

@@ -77,6 +77,39 @@ func TestLate(t *testing.T) {
 	}
 }
 
+// TestHeardLate: what comes when a transaction should have ended makes it no longer.
+func TestHeardLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t)
+		l.Sent(transactionID, false, l.message("R"))
+		l.until(33 * second)
+		l.passes("1xx", l.answer(100))
+		go l.Table.Run(t.Context())
+		l.expect(34*second, "")
+		l.expectGone()
+	})
+}
+
+// TestBatchesAreBounded: what is due at once is copied in portions.
+func TestBatchesAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sent := 0
+		cfg := sink(1000, 64<<20)
+		cfg.Send = func(Peer, []byte) { sent++ }
+		table := New(cfg)
+		m := Message{Bytes: make([]byte, 3000), To: server}
+		for id := range uint64(1000) {
+			table.Sent(id, true, &m)
+		}
+		<-time.After(T1)
+		var due batch
+		table.advance(time.Now(), &due)
+		if sent != 1000 || cap(due.text) > 2*maxBatch {
+			t.Errorf("%d were sent, from %d bytes", sent, cap(due.text))
+		}
+	})
+}
+
 // TestTicksWrap: the count of ticks starts anew after three years.
 func TestTicksWrap(t *testing.T) {
 	for _, before := range []time.Duration{0, tick, 20 * tick, 100 * tick, 1280 * tick} {
