@@ -64,7 +64,9 @@ func (g *Gateway) requestUp(f *flow, w *work) {
 	}
 	if r != 0 {
 		g.refuse(f, w, r)
+		return
 	}
+	g.deliver(f) // it may have bound a client that something waits for
 }
 
 // checkRequest is RFC 3261 16.3: what a proxy looks at before it relays.

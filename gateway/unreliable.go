@@ -143,7 +143,10 @@ func (g *Gateway) answered(from transport.Source, to *flow, w *work, seal []byte
 	m := &w.msg
 	r := transaction.Response{
 		Invite: m.Is("INVITE"), Status: m.Status, Reliable: m.Has(rewrite.RSeq),
-		Hash: uint32(maphash.Bytes(activitySeed, m.Raw)), Invited: w.spare[:0],
+		Invited: w.spare[:0],
+	}
+	if r.Status < 200 {
+		r.Hash = uint32(maphash.Bytes(activitySeed, m.Raw))
 	}
 	if to != nil {
 		r.Flow = to.id
