@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"viaduct/transport"
 )
 
 // health is what is known of whether an upstream answers. It is safe for
@@ -39,14 +41,6 @@ const (
 
 // alive reports whether new work may go there.
 func (h *health) alive() bool { return condition(h.state.Load()) == alive }
-
-// heard notes that a message came from the upstream which cannot be forged:
-// whatever became of an OPTIONS, it lives.
-func (h *health) heard() {
-	if !h.spoke.Load() { // the line is shared by every message that comes
-		h.spoke.Store(true)
-	}
-}
 
 // condition returns the state, and since when the upstream is alive or is not;
 // the zero time if it always was.
@@ -156,6 +150,16 @@ func (g *Gateway) check(ctx context.Context, up *upstream) (answer string, err e
 		return g.check(ctx, up)
 	}
 	return answer, err
+}
+
+// heard notes that a response came which cannot be forged: whatever became of an
+// OPTIONS, the upstream lives.
+func (g *Gateway) heard(from transport.Source) {
+	up := g.upstreamAt(from.Proto, from.Addr)
+	if up.likeness(from.Proto, from.Addr) == 0 || up.spoke.Load() { // a peer's says nothing
+		return
+	}
+	up.spoke.Store(true)
 }
 
 // suspect takes an upstream for dead after a transport error, and has it asked

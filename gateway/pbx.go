@@ -109,11 +109,11 @@ func (g *Gateway) responseDown(from transport.Source, w *work) {
 		g.refuseDown(from, w, ReasonForgedSeal)
 		return
 	}
+	g.heard(from)
 	if w.up.Own {
 		g.probes.end(w.msg.Text(w.msg.CallID), outcome{answer: w.msg.StatusLine()})
 		return
 	}
-	g.upstreamAt(from.Proto, from.Addr).heard()
 	to := g.flowOf(&w.up)
 	if g.repeats(from.Proto) && !g.answered(from, to, w, seal) {
 		return
