@@ -207,6 +207,9 @@ func (g *Gateway) replies(f *flow, w *work, via *rewrite.ViaHop, status int, to 
 		return
 	}
 	msg := w.message(f, to, local)
+	if !m.Is("INVITE") {
+		msg.Open = nil // nothing is under way any more, and the SIP server has asked for it
+	}
 	g.transactions.Replied(w.idOfHop(via), transaction.Reply{
 		Invite: m.Is("INVITE"), Status: status, Reliable: m.Has(rewrite.RSeq),
 	}, &msg)
