@@ -23,9 +23,8 @@ type health struct {
 	rtt   atomic.Int64  // of the last OPTIONS that was answered, nanoseconds
 	spoke atomic.Bool   // something came from it since the open probe began
 
-	mu     sync.Mutex // guards changes of state, and the fields below
-	since  time.Time  // when it began or ceased to be alive
-	asking string     // the Call-ID of the open probe
+	mu    sync.Mutex // guards changes of state, and since
+	since time.Time  // when it began or ceased to be alive
 
 	doubts chan struct{} // wakes who asks it, when it is suspected
 }
@@ -73,27 +72,6 @@ func (h *health) fall(to condition, now time.Time) (before condition) {
 	}
 	h.state.Store(uint32(max(before, to)))
 	return before
-}
-
-// opened and closed are the life of a probe.
-func (h *health) opened(callID string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.asking = callID
-	h.spoke.Store(false)
-}
-
-func (h *health) closed() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.asking = ""
-}
-
-// open returns the Call-ID of the open probe, empty if there is none.
-func (h *health) open() string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.asking
 }
 
 // runHealth keeps asking every upstream how it is and where it is, and moves
@@ -163,15 +141,9 @@ func (g *Gateway) heard(from transport.Source) {
 }
 
 // suspect takes an upstream for dead after a transport error, and has it asked
-// at once. The error also ends a probe that is open.
+// at once: whether it is dead, only an OPTIONS tells.
 func (g *Gateway) suspect(up *upstream, err error) {
-	if isOurs(err) {
-		return
-	}
-	if callID := up.open(); callID != "" {
-		g.probes.end([]byte(callID), outcome{err: err})
-	}
-	if g.bury(up, suspected, err) != alive {
+	if isOurs(err) || g.bury(up, suspected, err) != alive {
 		return
 	}
 	select {
