@@ -151,11 +151,7 @@ func (g *Gateway) sendBy(f *flow, w *work, to *leg) Reason {
 	g.noteInvite(w, to)
 	g.traceRelayed(Up, f, to.target.Proto, to.target.Addr, w)
 	f.activity.opens(&w.msg, Up)
-	send := g.sendOnce
-	if g.repeats(to.target.Proto) {
-		send = g.sendRepeated
-	}
-	if err := send(f, w, to); err != nil {
+	if err := g.sendTo(f, w, to); err != nil {
 		if to == to.upstream.main() {
 			g.suspect(to.upstream, err)
 		}
@@ -166,7 +162,13 @@ func (g *Gateway) sendBy(f *flow, w *work, to *leg) Reason {
 	return 0
 }
 
-func (g *Gateway) sendOnce(_ *flow, w *work, to *leg) error { return g.sip.Send(to.target, w.out) }
+// sendTo sends w.out, on behalf of a flow or nil, and again if that may be needed.
+func (g *Gateway) sendTo(f *flow, w *work, to *leg) error {
+	if g.repeats(to.target.Proto) {
+		return g.sendRepeated(f, w, to)
+	}
+	return g.sip.Send(to.target, w.out)
+}
 
 // streamFor returns the leg by TCP for a request that is too large for a
 // datagram, else nil. RFC 3261 18.1.1: such a request "MUST be sent using an

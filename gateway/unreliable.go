@@ -166,7 +166,7 @@ func (g *Gateway) answered(from transport.Source, to *flow, w *work, seal []byte
 // substituteAck makes the ACK of a refused INVITE, and sends it if the browser
 // is not there to do so.
 func (g *Gateway) substituteAck(from transport.Source, to *flow, w *work, id uint64) {
-	leg := g.upstreamAt(from.Proto, from.Addr).leg(from.Proto)
+	leg := g.invitedBy(from, w)
 	invite := g.works.get()
 	defer g.works.put(invite)
 	if leg == nil || invite.msg.Scan(w.spare) != rewrite.Sound {
@@ -180,6 +180,16 @@ func (g *Gateway) substituteAck(from transport.Source, to *flow, w *work, id uin
 		g.stats.ownAcks.Add(1)
 		_ = g.sip.Send(leg.target, invite.out) // sent again when the refusal comes again
 	}
+}
+
+// invitedBy returns the leg by which the INVITE went that a response is to. RFC
+// 3261 17.1.1.2: its ACK "MUST be sent to the same address, port, and transport".
+func (g *Gateway) invitedBy(from transport.Source, w *work) *leg {
+	m := &w.msg
+	if sent, ok := g.invites.find(g.invites.hash(w.up.Via, m.Text(m.CallID), m.CSeq)); ok {
+		return sent.upstream.leg(sent.proto)
+	}
+	return g.upstreamAt(from.Proto, from.Addr).leg(from.Proto)
 }
 
 // arrives reports whether a request that came by UDP is to be written to a flow,
