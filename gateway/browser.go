@@ -238,6 +238,7 @@ func (g *Gateway) responseUp(f *flow, w *work) {
 	g.logRelayed("up", w)
 	g.stats.relayed(Up, m)
 	g.traceRelayed(Up, f, transport.Proto(w.down.Proto), w.down.Source, w)
+	f.activity.opens(m, Up)
 	if !g.replyUp(f, w, back, &next) {
 		g.refuse(f, w, ReasonPBXGone)
 		return

@@ -161,6 +161,7 @@ func (g *Gateway) passDown(from transport.Source, to *flow, w *work) bool {
 	g.logRelayed("down", w)
 	g.stats.relayed(Down, m)
 	g.traceRelayed(Down, to, from.Proto, from.Addr, w)
+	to.activity.opens(m, Down)
 	if to.conn.Send(w.out) != nil {
 		return false
 	}
