@@ -246,13 +246,22 @@ func (s *survival) wantAlive() {
 			call.sipp.Continue(s.t, call.id)
 		}
 		call.wantAnswered(s.t, 1)
+		mark := s.pbx.Messages.Mark()
 		s.ask(call.phone, "hold", call.id, "INVITE")
+		s.pbx.Messages.WaitAfter(s.t, mark, "ACK of the hold", func(m PBXMessage) bool {
+			return m.Sent && m.Request("ACK") && m.Header("Call-ID") == call.id
+		})
 		call.sipp.Continue(s.t, call.id)
 		call.wantAnswered(s.t, 2)
 		s.ask(call.phone, "bye", call.id, "BYE")
 	}
 	for _, pair := range s.pairs {
+		mark := pair.callee.Received.Mark()
 		s.ask(pair.caller, "hold", pair.id, "INVITE")
+		pair.callee.Received.WaitAfter(s.t, mark, "ACK of the hold", func(text string) bool {
+			m := newMessage(text)
+			return m.Request("ACK") && m.Header("Call-ID") == pair.id
+		})
 		s.ask(pair.callee, "hold", pair.id, "INVITE")
 		s.ask(pair.callee, "bye", pair.id, "BYE")
 		s.want(pair.caller, pair.id, "ended")

@@ -152,8 +152,8 @@ func (r *ringing) judge() string {
 
 // A transaction is what passed of one, at the relay.
 type transaction struct {
-	name             string
-	requests, finals passage
+	name                      string
+	requests, answers, finals passage
 }
 
 type passage struct{ sent, arrived int }
@@ -190,12 +190,7 @@ func explain(passed []Datagram) string {
 			byKey[key] = &transaction{name: key}
 			order = append(order, byKey[key])
 		}
-		switch {
-		case d.IsRequest():
-			byKey[key].requests.add(d)
-		case d.Status() >= 200:
-			byKey[key].finals.add(d)
-		}
+		byKey[key].add(d)
 	}
 	for _, tx := range order {
 		if text := tx.explain(); text != "" {
@@ -205,17 +200,30 @@ func explain(passed []Datagram) string {
 	return ""
 }
 
+func (tx *transaction) add(d Datagram) {
+	if d.IsRequest() {
+		tx.requests.add(d)
+		return
+	}
+	tx.answers.add(d)
+	if d.Status() >= 200 {
+		tx.finals.add(d)
+	}
+}
+
 func (tx *transaction) explain() string {
 	sends := sendsOfNonInvite
-	if strings.Contains(tx.name, "INVITE") {
+	if strings.HasSuffix(tx.name, "INVITE "+Up.String()) || strings.HasSuffix(tx.name, "INVITE "+Down.String()) {
 		sends = sendsOfInvite
 	}
 	switch {
-	case tx.requests.arrived == 0 && tx.requests.sent >= sends:
+	case tx.requests.sent >= sends && tx.requests.arrived == 0:
 		return fmt.Sprintf("%s: each of %d requests was lost", tx.name, tx.requests.sent)
-	case tx.finals.arrived == 0 && tx.finals.sent >= tx.requests.arrived && tx.requests.sent >= sends:
+	case tx.requests.sent >= sends && tx.answers.arrived == 0:
 		return fmt.Sprintf("%s: of %d requests %d arrived, and each of %d answers was lost",
-			tx.name, tx.requests.sent, tx.requests.arrived, tx.finals.sent)
+			tx.name, tx.requests.sent, tx.requests.arrived, tx.answers.sent)
+	case tx.finals.sent >= sendsOfNonInvite && tx.finals.arrived == 0:
+		return fmt.Sprintf("%s: each of %d final responses was lost", tx.name, tx.finals.sent)
 	}
 	return ""
 }
