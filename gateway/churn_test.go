@@ -65,10 +65,11 @@ func newChurn(t *testing.T) *churn {
 	t.Helper()
 	c := &churn{lab: preparedLab(t)}
 	c.cfg.Log = zap.NewNop() // a journal remembers everything
-	c.cfg.PingInterval = time.Second
+	c.cfg.PingInterval = 2 * time.Second
 	c.cfg.MaxConnections = 20_000 // no less than all of them are remembered
 	c.tune = func(g *Gateway) { g.clients.now = c.clock.now }
 	c.start()
+	_ = c.pbx.conn.SetReadBuffer(4 << 20)
 	c.server = &busyPBX{pbx: c.pbx}
 	c.server.forget()
 	go c.server.serve()
@@ -347,7 +348,7 @@ func (c *churn) watch(p *phone) {
 
 // read is phone.read with the patience that a busy machine wants.
 func (c *churn) read(p *phone) sip {
-	_ = p.conn.SetReadDeadline(time.Now().Add(4 * patience))
+	_ = p.conn.SetDeadline(time.Now().Add(4 * patience)) // pings are answered, too
 	msg, err := wsutil.ReadServerText(p.conn)
 	if err != nil {
 		c.t.Fatalf("%s reads: %v", p.user, err)
@@ -362,7 +363,7 @@ type busyPBX struct {
 	sent   int
 	tokens map[string]string // the URI by which a user is reached
 	calls  map[string]sip    // the INVITEs that have no final response, by Call-ID
-	open   map[string]sip    // the requests that have no response, by transaction
+	open   map[string]sip    // what is repeated: requests without response by transaction, refusals without ACK
 }
 
 func (b *busyPBX) serve() {
@@ -426,6 +427,7 @@ func (b *busyPBX) take(m sip) {
 		delete(b.open, transactionOf(m))
 		b.acknowledge(m)
 	case "ACK":
+		delete(b.open, refused(m))
 	case "REGISTER":
 		b.tokens[userOf(m)] = m.contactURI()
 		b.send(m.reply("200 OK", "Contact: "+m.get("Contact"), "Expires: 600"))
@@ -467,9 +469,14 @@ func (b *busyPBX) request(method string, p *phone) sip {
 		"From: <sip:bob@pbx.example>;tag=bob", "To: <"+uri+">", fmt.Sprintf("Call-ID: pbx%d", b.sent), "CSeq: 7 "+method)
 }
 
-// refuse ends a call that rings.
+// refuse ends a call that rings, until that is acknowledged.
 func (b *busyPBX) refuse(callID string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.send(b.calls[callID].reply("486 Busy Here"))
+	refusal := b.calls[callID].reply("486 Busy Here")
+	b.open[refused(refusal)] = refusal
+	b.send(refusal)
 }
+
+// refused names a refusal, and its ACK.
+func refused(m sip) string { return m.get("Call-ID") + " refused" }
