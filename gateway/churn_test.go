@@ -240,7 +240,7 @@ func (c *churn) rings(p *phone) {
 func (c *churn) isCalled(p *phone) {
 	c.register(p)
 	c.server.ask(c.server.request("INVITE", p).add("Contact: <sip:bob@" + c.server.addr() + ">"))
-	p.send(c.read(p).reply("200 OK", "Contact: <"+p.contact()+">"))
+	c.send(p, c.read(p).reply("200 OK", "Contact: <"+p.contact()+">"))
 	if ack := c.read(p); ack.method() != "ACK" {
 		c.t.Errorf("the browser gets %s instead of the ACK", ack.start())
 	}
@@ -304,13 +304,13 @@ func (c *churn) register(p *phone) {
 func (c *churn) call(p *phone) (invite sip) {
 	invite = p.invite("sip:answers@pbx.example")
 	c.ask(p, invite, "200")
-	p.send(invite.as("ACK"))
+	c.send(p, invite.as("ACK"))
 	return invite
 }
 
 // ask sends a request and reads until that response to it.
 func (c *churn) ask(p *phone, req sip, status string) {
-	p.send(req)
+	c.send(p, req)
 	for {
 		got := c.read(p)
 		if transactionOf(got) == transactionOf(req) && strings.HasPrefix(got.start(), "SIP/2.0 "+status) {
@@ -346,7 +346,14 @@ func (c *churn) watch(p *phone) {
 	c.t.Errorf("the gateway does not know the connection of %s", p.user)
 }
 
-// read is phone.read with the patience that a busy machine wants.
+// send and read are those of phone with the patience that a thousand at once want.
+func (c *churn) send(p *phone, msg sip) {
+	_ = p.conn.SetDeadline(time.Now().Add(4 * patience))
+	if err := wsutil.WriteClientText(p.conn, []byte(msg)); err != nil {
+		c.t.Fatalf("%s writes: %v", p.user, err)
+	}
+}
+
 func (c *churn) read(p *phone) sip {
 	_ = p.conn.SetDeadline(time.Now().Add(4 * patience)) // pings are answered, too
 	msg, err := wsutil.ReadServerText(p.conn)
