@@ -123,12 +123,11 @@ func (g *Gateway) sendRepeated(f *flow, w *work, to *leg) error {
 	m := &w.msg
 	msg := w.message(f, to.target.Addr, to.target.Local)
 	id := idOfSeal(w.via[len(to.via):], m)
-	if m.Is("ACK") {
-		err := g.sip.Send(to.target, w.out)
-		g.transactions.Acked(id, idOfDialog(idDialogUp, m), &msg)
-		return err
-	}
 	// First, for the answer may be quicker.
+	if m.Is("ACK") {
+		g.transactions.Acked(id, idOfDialog(idDialogUp, m), &msg)
+		return g.sip.Send(to.target, w.out)
+	}
 	g.transactions.Sent(id, m.Is("INVITE"), &msg)
 	err := g.sip.Send(to.target, w.out)
 	if err != nil {
