@@ -178,10 +178,11 @@ func (g *Gateway) await(from transport.Source, w *work, via *rewrite.ViaHop, tok
 }
 
 // awaits reports whether a request is the copy of one that is held, or that was
-// answered. Such a copy is answered as that one was, the held INVITE by its 100.
+// answered. Such a copy is answered as that one was, the held INVITE by its 100;
+// the ACK of an answer ends that.
 func (g *Gateway) awaits(from transport.Source, w *work, via *rewrite.ViaHop, id uint64, closing *flow) bool {
 	held := g.held.holds(id)
-	if closing != nil || w.msg.Is("ACK") || !g.repeats(from.Proto) {
+	if closing != nil || !g.repeats(from.Proto) {
 		return held
 	}
 	return !g.arrives(w, via, nil) || held

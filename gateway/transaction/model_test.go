@@ -310,7 +310,10 @@ func (m *model) AckArrived(now time.Time, id, dialog, flow uint64) (pass bool) {
 	if e := m.find(id); e != nil && e.state == completed {
 		m.release(e)
 		e.state, e.ends = confirmed, now.Add(Lifetime)
-		return true
+		if e.flow == 0 {
+			m.stats.Absorbed[Down]++
+		}
+		return e.flow != 0
 	} else if e != nil && e.state == confirmed {
 		m.stats.Absorbed[Down]++
 		return false
