@@ -75,17 +75,15 @@ func (c *clients) page(t *rewrite.Token, b binding) binding {
 	return binding{}
 }
 
-// expected reports whether a client was connected until a moment ago.
+// expected reports whether a client is connected by now, or was until a moment ago.
 func (c *clients) expected(t *rewrite.Token) bool {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	b := c.byID[t.ID]
-	return c.leftJustNow(b) || !b.registered && c.leftJustNow(c.page(t, b))
+	return c.near(b) || !b.registered && c.near(c.page(t, b))
 }
 
-func (c *clients) leftJustNow(b binding) bool {
-	return b.flow == nil && c.now().Sub(b.left) < comeback
-}
+func (c *clients) near(b binding) bool { return b.flow != nil || c.now().Sub(b.left) < comeback }
 
 // any reports whether a flow has a client: one that is registered, or that has
 // formed a dialog.
@@ -198,7 +196,7 @@ func (c *clients) unregisterAbsent(origin rewrite.Origin) {
 	}
 }
 
-// leave is called when a flow is gone.
+// leave is called when a flow takes nothing any more, and when it is gone.
 func (c *clients) leave(f *flow) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

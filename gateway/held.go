@@ -136,10 +136,10 @@ func (s *heldStore) untried(now time.Time) (invites []*heldMessage) {
 	return invites
 }
 
-// hold keeps a message for a client that is away, or whose flow is closing, until
-// it is back; false if there is no hope, or no room.
-func (g *Gateway) hold(h *heldMessage, w *work, closing *flow) bool {
-	if closing == nil && time.Since(g.started) >= afterStart && !g.clients.expected(&h.token) {
+// hold keeps a message for a client that is away until it is back; false if there
+// is no hope, or no room.
+func (g *Gateway) hold(h *heldMessage, w *work) bool {
+	if time.Since(g.started) >= afterStart && !g.clients.expected(&h.token) {
 		return false
 	}
 	m, now := &w.msg, time.Now()
@@ -155,23 +155,23 @@ func (g *Gateway) hold(h *heldMessage, w *work, closing *flow) bool {
 		g.stats.heldTotal[heldRefused].Add(1)
 		return false
 	}
-	if on := g.clients.reach(&h.token); on != nil && on != closing {
+	if on := g.clients.reach(&h.token); on != nil {
 		g.deliver(on) // it came back in the meantime
 	}
 	return true
 }
 
-// await deals with a request whose client is not connected, or whose flow is
-// closing: it is held, or answered.
-func (g *Gateway) await(from transport.Source, w *work, via *rewrite.ViaHop, token *rewrite.Token, closing *flow) {
+// await deals with a request whose client is not connected: it is held, or
+// answered. One that was lost has just been given to a flow that was closing.
+func (g *Gateway) await(from transport.Source, w *work, via *rewrite.ViaHop, token *rewrite.Token, lost bool) {
 	m := &w.msg
 	id := w.idOfHop(via)
 	switch {
 	case m.Is("OPTIONS") && !m.Tagged():
 		g.refuseDown(from, w, ReasonNoConnection) // who asks whether a browser is there is told so
 	case m.Is("CANCEL") && g.cancelHeld(from, w, via, id):
-	case g.awaits(from, w, via, id, closing):
-	case g.hold(&heldMessage{id: id, token: *token, from: from}, w, closing):
+	case !lost && g.awaits(from, w, via, id):
+	case g.hold(&heldMessage{id: id, token: *token, from: from}, w):
 	default:
 		g.giveUp(from, w, ReasonNoConnection)
 	}
@@ -180,22 +180,18 @@ func (g *Gateway) await(from transport.Source, w *work, via *rewrite.ViaHop, tok
 // awaits reports whether a request is the copy of one that is held, or that was
 // answered. Such a copy is answered as that one was, the held INVITE by its 100;
 // the ACK of an answer ends that.
-func (g *Gateway) awaits(from transport.Source, w *work, via *rewrite.ViaHop, id uint64, closing *flow) bool {
+func (g *Gateway) awaits(from transport.Source, w *work, via *rewrite.ViaHop, id uint64) bool {
 	held := g.held.holds(id)
-	if closing != nil || !g.repeats(from.Proto) {
-		return held
-	}
-	return !g.arrives(w, via, nil) || held
+	return g.repeats(from.Proto) && !g.arrives(w, via, nil) || held
 }
 
-// holdResponse keeps a response for its client, which is away, or whose flow is
-// closing; false if it cannot be.
-func (g *Gateway) holdResponse(from transport.Source, w *work, closing *flow) bool {
+// holdResponse keeps a response for its client, which is away; false if it cannot be.
+func (g *Gateway) holdResponse(from transport.Source, w *work) bool {
 	if !w.up.HasClient || w.up.Register != rewrite.RegisterNone {
 		return false
 	}
 	token := rewrite.Token{ID: w.up.Client}
-	return g.hold(&heldMessage{token: token, from: from, answer: true}, w, closing)
+	return g.hold(&heldMessage{token: token, from: from, answer: true}, w)
 }
 
 // cancelHeld ends a held INVITE whose CANCEL has come. RFC 3261 9.2: the CANCEL
@@ -262,8 +258,8 @@ func (g *Gateway) deliver(f *flow) {
 		if h == nil || !g.give(f, h) {
 			return // the rest waits on, for the flow is closing
 		}
-		g.held.remove(h)
 		g.stats.heldTotal[heldDelivered].Add(1)
+		g.held.remove(h)
 	}
 }
 

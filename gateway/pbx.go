@@ -63,7 +63,7 @@ func (g *Gateway) requestDown(from transport.Source, w *work) {
 			return
 		}
 	}
-	g.await(from, w, &hop, &token, to)
+	g.await(from, w, &hop, &token, to != nil)
 }
 
 // openToken verifies the token in the Request-URI, and puts the URI that it
@@ -80,7 +80,7 @@ func (g *Gateway) openToken(w *work) (token rewrite.Token, ok bool) {
 }
 
 // writeDown writes a request whose token was opened to the browser on a flow,
-// unless that has it already; false if the flow is closing.
+// unless that has it already; false if the flow is closing, and so left.
 func (g *Gateway) writeDown(from transport.Source, w *work, hop *rewrite.ViaHop, key *rewrite.Key, to *flow) bool {
 	m := &w.msg
 	by := g.upstreamAt(from.Proto, from.Addr).leg(from.Proto)
@@ -96,6 +96,7 @@ func (g *Gateway) writeDown(from transport.Source, w *work, hop *rewrite.ViaHop,
 	g.traceRelayed(Down, to, from.Proto, from.Addr, w)
 	to.activity.opens(m, Down)
 	if to.conn.Send(w.out) != nil {
+		g.clients.leave(to)
 		return false
 	}
 	to.activity.passed(m, Down)
@@ -142,13 +143,14 @@ func (g *Gateway) responseTo(from transport.Source, w *work, seal []byte) {
 	if g.repeats(from.Proto) && !g.answered(from, to, w, seal) {
 		return
 	}
-	if to != nil && g.passDown(from, to, w) || g.holdResponse(from, w, to) {
+	if to != nil && g.passDown(from, to, w) || g.holdResponse(from, w) {
 		return
 	}
 	g.refuseDown(from, w, ReasonBrowserGone)
 }
 
-// passDown writes a response to the browser on a flow; false if that is closing.
+// passDown writes a response to the browser on a flow; false if that is closing,
+// and so left.
 func (g *Gateway) passDown(from transport.Source, to *flow, w *work) bool {
 	m := &w.msg
 	w.respDown = rewrite.ResponseDown{Via: w.up.Via}
@@ -163,6 +165,7 @@ func (g *Gateway) passDown(from transport.Source, to *flow, w *work) bool {
 	g.traceRelayed(Down, to, from.Proto, from.Addr, w)
 	to.activity.opens(m, Down)
 	if to.conn.Send(w.out) != nil {
+		g.clients.leave(to)
 		return false
 	}
 	to.activity.passed(m, Down)
