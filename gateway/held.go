@@ -155,26 +155,32 @@ func (g *Gateway) hold(h *heldMessage, w *work) bool {
 		g.stats.heldTotal[heldRefused].Add(1)
 		return false
 	}
-	if on := g.clients.reach(&h.token); on != nil {
-		g.deliver(on) // it came back in the meantime
-	}
 	return true
 }
 
 // await deals with a request whose client is not connected: it is held, or
-// answered. One that was lost has just been given to a flow that was closing.
-func (g *Gateway) await(from transport.Source, w *work, via *rewrite.ViaHop, token *rewrite.Token, lost bool) {
+// answered; false if the client is back. One that was lost has just been given to
+// a flow that was closing.
+func (g *Gateway) await(from transport.Source, w *work, via *rewrite.ViaHop, token *rewrite.Token, lost bool) bool {
 	m := &w.msg
+	if m.Is("OPTIONS") && !m.Tagged() {
+		g.refuseDown(from, w, ReasonNoConnection) // who asks whether a browser is there is told so
+		return true
+	}
+	g.held.giving.Lock()
+	defer g.held.giving.Unlock()
+	if g.clients.reach(token) != nil {
+		return false
+	}
 	id := w.idOfHop(via)
 	switch {
-	case m.Is("OPTIONS") && !m.Tagged():
-		g.refuseDown(from, w, ReasonNoConnection) // who asks whether a browser is there is told so
 	case m.Is("CANCEL") && g.cancelHeld(from, w, via, id):
 	case !lost && g.awaits(from, w, via, id):
 	case g.hold(&heldMessage{id: id, token: *token, from: from}, w):
 	default:
 		g.giveUp(from, w, ReasonNoConnection)
 	}
+	return true
 }
 
 // awaits reports whether a request is the copy of one that is held, or that was
@@ -191,19 +197,18 @@ func (g *Gateway) holdResponse(from transport.Source, w *work) bool {
 		return false
 	}
 	token := rewrite.Token{ID: w.up.Client}
-	return g.hold(&heldMessage{token: token, from: from, answer: true}, w)
+	if !g.hold(&heldMessage{token: token, from: from, answer: true}, w) {
+		return false
+	}
+	g.deliverTo(&token)
+	return true
 }
 
 // cancelHeld ends a held INVITE whose CANCEL has come. RFC 3261 9.2: the CANCEL
 // gets 200 and the INVITE 487.
 func (g *Gateway) cancelHeld(from transport.Source, w *work, via *rewrite.ViaHop, id uint64) bool {
-	if g.held.len() == 0 {
-		return false
-	}
 	invite := w.idOfInvite(via)
-	g.held.giving.Lock()
 	taken := g.held.take(func(h *heldMessage) bool { return h.invite && h.id == invite })
-	g.held.giving.Unlock()
 	if len(taken) == 0 {
 		return false
 	}
@@ -255,11 +260,23 @@ func (g *Gateway) deliver(f *flow) {
 	defer g.held.giving.Unlock()
 	for {
 		h := g.held.first(func(h *heldMessage) bool { return g.clients.reach(&h.token) == f })
-		if h == nil || !g.give(f, h) {
+		if h == nil {
+			return
+		}
+		// It may have come back after an earlier one was looked at.
+		h = g.held.first(func(o *heldMessage) bool { return o.token.ID == h.token.ID })
+		if !g.give(f, h) {
 			return // the rest waits on, for the flow is closing
 		}
 		g.stats.heldTotal[heldDelivered].Add(1)
 		g.held.remove(h)
+	}
+}
+
+// deliverTo does so for a client that may have come back since it was looked for.
+func (g *Gateway) deliverTo(client *rewrite.Token) {
+	if f := g.clients.reach(client); f != nil {
+		g.deliver(f)
 	}
 }
 

@@ -56,14 +56,18 @@ func (g *Gateway) requestDown(from transport.Source, w *work) {
 		g.refuseDown(from, w, ReasonForgedToken)
 		return
 	}
-	to := g.clients.reach(&token)
-	if to != nil {
-		g.deliver(to) // what came before it goes before it
-		if g.writeDown(from, w, &hop, token.Key, to) {
+	for lost := false; ; {
+		if to := g.clients.reach(&token); to != nil {
+			g.deliver(to) // what came before it goes before it
+			if g.writeDown(from, w, &hop, token.Key, to) {
+				return
+			}
+			lost = true
+		} else if g.await(from, w, &hop, &token, lost) {
+			g.deliverTo(&token)
 			return
 		}
 	}
-	g.await(from, w, &hop, &token, to != nil)
 }
 
 // openToken verifies the token in the Request-URI, and puts the URI that it
