@@ -123,6 +123,7 @@ func (g *Gateway) check(ctx context.Context, up *upstream) (answer string, err e
 		g.revive(up)
 		return answer, err
 	}
+	g.abandon(up)
 	before := g.bury(up, dead, err)
 	if g.seek(ctx, up) && before != dead {
 		return g.check(ctx, up)

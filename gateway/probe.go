@@ -75,8 +75,8 @@ func (g *Gateway) ask(ctx context.Context, up *upstream, to *leg, msg []byte, do
 	silence := errNoAnswer
 	again := time.NewTicker(min(timerT1, g.healthPeriod()/8))
 	defer again.Stop()
-	for {
-		if g.losesProbes(to.target) {
+	for first := true; ; first = false {
+		if first || g.losesProbes(to.target) {
 			err := g.sip.Send(to.target, msg)
 			if err != nil && !errors.Is(err, transport.ErrBackoff) {
 				return "", err
@@ -100,6 +100,19 @@ func (g *Gateway) ask(ctx context.Context, up *upstream, to *leg, msg []byte, do
 // UDP, or with a connection that is gone.
 func (g *Gateway) losesProbes(to transport.Target) bool {
 	return to.Proto == transport.ProtoUDP || g.sip.Stream(to.Proto, to.Addr) == nil
+}
+
+// abandon ends a connection to an upstream that does not answer on it, for a new
+// one may work: the other end may have forgotten this one, or TCP wait for
+// minutes before it tries again.
+func (g *Gateway) abandon(up *upstream) {
+	to := up.main()
+	if to == nil || to.target.Proto == transport.ProtoUDP {
+		return
+	}
+	if stream := g.sip.Stream(to.target.Proto, to.target.Addr); stream != nil {
+		stream.Abandon()
+	}
 }
 
 // options makes an OPTIONS of the gateway's own.
