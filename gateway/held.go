@@ -23,7 +23,7 @@ const (
 	// holdDialog and holdInitial are how long a message is held from its first
 	// copy on, in a dialog and outside: a caller goes to voicemail in the end.
 	holdDialog  = 30 * time.Second
-	holdInitial = 8 * time.Second
+	holdInitial = 8*time.Second - 2*heldTick
 	// holdQuietly is how long an INVITE is held without a 100. RFC 3261 17.2.1: the
 	// server "MUST generate a 100 (Trying) response … unless it knows that the TU
 	// will generate a provisional or final response within 200 ms".
@@ -144,7 +144,7 @@ func (g *Gateway) hold(h *heldMessage, w *work) bool {
 	}
 	m, now := &w.msg, time.Now()
 	h.text = bytes.Clone(m.Raw)
-	h.until = now.Add(holdInitial)
+	h.until = now.Add(holdInitial - g.transactions.Waited(h.id)) // it may have been lost with a connection
 	if m.Tagged() {
 		h.until = now.Add(holdDialog)
 	}

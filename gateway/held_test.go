@@ -353,3 +353,30 @@ func TestHeldStoreIsBounded(t *testing.T) {
 		}
 	}
 }
+
+// TestVanished: a browser that is gone without a word is found by the call that
+// it does not answer, and the caller goes to voicemail as soon as if it had been
+// known before.
+func TestVanished(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, undisturbed)
+	alice := l.phone("alice")
+	invite := l.pbx.request("INVITE", l.registered(alice))
+	begun := time.Now()
+	l.pbx.send(invite) // alice reads nothing any more, and so answers no ping
+	for _, wait := range []time.Duration{timerT1, 2 * timerT1, 4 * timerT1, 8 * timerT1} {
+		again := time.NewTimer(wait) // timer A of the PBX: RFC 3261 17.1.1.2
+		<-again.C
+		l.pbx.send(invite)
+	}
+	got := l.pbx.read()
+	for strings.HasPrefix(got.start(), "SIP/2.0 100 ") {
+		got = l.pbx.read()
+	}
+	if !strings.HasPrefix(got.start(), "SIP/2.0 480 ") {
+		t.Fatalf("answered %q", got.start())
+	}
+	if took := time.Since(begun); took > 9*time.Second {
+		t.Errorf("answered after %v", took)
+	}
+}

@@ -93,6 +93,7 @@ func (g *Gateway) writeDown(from transport.Source, w *work, hop *rewrite.ViaHop,
 		return true
 	}
 	if g.repeats(from.Proto) && !g.arrives(w, hop, to) {
+		g.probeSilent(w, hop, to)
 		return true
 	}
 	g.rewriteDown(from, w, hop, key, by)
@@ -105,6 +106,14 @@ func (g *Gateway) writeDown(from transport.Source, w *work, hop *rewrite.ViaHop,
 	}
 	to.activity.passed(m, Down)
 	return true
+}
+
+// probeSilent looks whether a browser is still there that an INVITE has come for
+// again: stacks answer 100 at once.
+func (g *Gateway) probeSilent(w *work, hop *rewrite.ViaHop, to *flow) {
+	if w.msg.Is("INVITE") && g.transactions.Waited(w.idOfHop(hop)) > 0 {
+		to.conn.Probe(probeTimeout)
+	}
 }
 
 // rewriteDown writes the request, as the browser gets it, to w.out. The branch

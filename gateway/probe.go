@@ -78,7 +78,7 @@ func (g *Gateway) ask(ctx context.Context, up *upstream, to *leg, msg []byte, do
 	for first := true; ; first = false {
 		if first || g.losesProbes(to.target) {
 			err := g.sip.Send(to.target, msg)
-			if err != nil && !errors.Is(err, transport.ErrBackoff) {
+			if err != nil && to.target.Proto == transport.ProtoUDP {
 				return "", err
 			}
 			silence = cmp.Or(err, errNoAnswer)

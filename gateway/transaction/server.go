@@ -1,5 +1,7 @@
 package transaction
 
+import "time"
+
 // Reply is what a Table is told of a response from a browser.
 type Reply struct {
 	Invite   bool // it is one to an INVITE, by its CSeq
@@ -40,6 +42,18 @@ func (t *Table) arrived(id uint64, invite bool, flow uint64, due *batch) (pass b
 	t.resend(Down, r, due)
 	t.stats.Absorbed[Down]++
 	return false
+}
+
+// Waited returns how long ago an INVITE from the SIP server came to which no
+// response has been seen yet; 0 for all else.
+func (t *Table) Waited(id uint64) time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, r := t.find(id)
+	if r == nil || r.kind != serverInvite || r.state != trying {
+		return 0
+	}
+	return time.Duration(t.now()-(r.ends-ticks(pending))) * tick
 }
 
 // Replied is called when a browser's response has been sent to the SIP server
