@@ -70,6 +70,7 @@ func TestHeldForCaller(t *testing.T) {
 		if got := l.alice.read(); got.get("Call-ID") != sent.get("Call-ID") {
 			t.Errorf("the browser gets\n%s", got)
 		}
+		l.expectHeld(0)
 		l.clock.seconds.Add(2 * int64(comeback.Seconds()))
 	}
 	l.hangUp(l.alice.browser)
