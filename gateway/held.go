@@ -17,6 +17,9 @@ const (
 	maxHeld       = 1000
 	maxHeldBytes  = 8 << 20
 	maxHeldClient = 8
+	// maxHeldAnswers bounds the responses among them, which anyone can ask for: the
+	// rest of the room is for what the SIP server asks.
+	maxHeldAnswers = 200
 
 	// afterStart is how long after the start any client may be on its way back.
 	afterStart = 35 * time.Second
@@ -69,13 +72,16 @@ func (s *heldStore) len() int { return int(s.some.Load()) }
 func (s *heldStore) add(h *heldMessage) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	client := 0
+	client, answers := 0, 0
 	for _, o := range s.all {
 		if o.token.ID == h.token.ID {
 			client++
 		}
+		if o.answer {
+			answers++
+		}
 	}
-	if len(s.all) == maxHeld || s.bytes+len(h.text) > maxHeldBytes || client == maxHeldClient {
+	if h.answer && answers == maxHeldAnswers || len(s.all) == maxHeld || s.bytes+len(h.text) > maxHeldBytes || client == maxHeldClient {
 		return false
 	}
 	s.all = append(s.all, h)
@@ -147,6 +153,9 @@ func (g *Gateway) hold(h *heldMessage, w *work) bool {
 	h.until = now.Add(holdInitial - g.transactions.Waited(h.id)) // it may have been lost with a connection
 	if m.Tagged() {
 		h.until = now.Add(holdDialog)
+	}
+	if h.answer {
+		h.until = now.Add(comeback)
 	}
 	if h.invite = m.Request && m.Is("INVITE"); h.invite {
 		h.trying = now.Add(holdQuietly)
@@ -336,11 +345,26 @@ func (g *Gateway) keepHeld(ctx context.Context) {
 	}
 }
 
+// dismissHeld answers, at the end, what the SIP server does not repeat: it would
+// wait for an answer that nobody gives.
+func (g *Gateway) dismissHeld() {
+	g.held.giving.Lock()
+	defer g.held.giving.Unlock()
+	for _, h := range g.held.take(func(h *heldMessage) bool {
+		return !h.answer && (!g.repeats(h.from.Proto) || h.invite && h.trying.IsZero())
+	}) {
+		g.stats.heldTotal[heldExpired].Add(1)
+		g.expireHeld(h)
+	}
+}
+
 func (g *Gateway) tendHeld(now time.Time) {
 	g.held.giving.Lock()
 	defer g.held.giving.Unlock()
-	for _, h := range g.held.untried(now) {
-		g.answerText(h, rewrite.Answer{Status: 100, Phrase: "Trying"})
+	if !g.draining.Load() { // then the SIP server goes on repeating, to who comes after us
+		for _, h := range g.held.untried(now) {
+			g.answerText(h, rewrite.Answer{Status: 100, Phrase: "Trying"})
+		}
 	}
 	for _, h := range g.held.take(func(h *heldMessage) bool { return !now.Before(h.until) }) {
 		g.stats.heldTotal[heldExpired].Add(1)

@@ -56,6 +56,7 @@ func (g *Gateway) requestDown(from transport.Source, w *work) {
 		g.refuseDown(from, w, ReasonForgedToken)
 		return
 	}
+	g.heard(from)
 	for lost := false; ; {
 		if to := g.clients.reach(&token); to != nil {
 			g.deliver(to) // what came before it goes before it

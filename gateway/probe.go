@@ -40,14 +40,17 @@ func (p *probes) begin(callID string) <-chan outcome {
 	return done
 }
 
-// end tells the one that waits for it; the first outcome counts.
-func (p *probes) end(callID []byte, o outcome) {
+// end tells the one that waits for it; the first outcome counts. It reports
+// whether someone waited.
+func (p *probes) end(callID []byte, o outcome) (waited bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if done, ok := p.waiting[string(callID)]; ok {
+	done, waited := p.waiting[string(callID)]
+	if waited {
 		delete(p.waiting, string(callID))
 		done <- o
 	}
+	return waited
 }
 
 // probe sends an OPTIONS to an upstream and returns the status of its answer.
