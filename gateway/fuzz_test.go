@@ -17,7 +17,7 @@ func unlogged(c *Config) { c.Log = zap.NewNop() }
 // FuzzFromBrowser: whatever a browser sends is refused for one reason, or
 // arrives at the PBX as one sound message that comes back to that browser.
 func FuzzFromBrowser(f *testing.F) {
-	l := newLab(f, unlogged)
+	l := newLab(f, unlogged, stateless, undisturbed)
 	p := l.phone("alice")
 	token := l.registered(p)
 	asked := l.down(p, l.pbx.request("INVITE", token))
@@ -69,7 +69,7 @@ func expectOurs(t *testing.T, g *Gateway, msg []byte, sent sip) {
 // FuzzFromSIP: whatever comes from the PBX is refused for one reason, or goes to
 // a browser.
 func FuzzFromSIP(f *testing.F) {
-	l := newLab(f, unlogged, stateless)
+	l := newLab(f, unlogged, stateless, undisturbed)
 	p := l.phone("alice")
 	req := l.up(p, p.register())
 	ok := req.reply("200 OK", "Contact: "+req.get("Contact"))
