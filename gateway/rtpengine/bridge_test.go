@@ -1,7 +1,9 @@
 package rtpengine
 
 import (
+	"bytes"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -61,6 +63,33 @@ func TestPhoneCalls(t *testing.T) {
 	d.expectUnderstood()
 }
 
+// TestSameAgain: what is asked again with a new cookie, as after a 401 or for a
+// 200 after a 183, has the same ports and keys; so has the answer of another
+// fork, on the side of who offered.
+func TestSameAgain(t *testing.T) {
+	d := newDaemon(t)
+	l := newLab(t, Config{Engines: []string{d.addr}})
+	e := l.engines[0]
+	call := Command{CallID: []byte("call"), FromTag: []byte("alice"), ViaBranch: []byte("z9hG4bK1")}
+
+	offer := call
+	offer.Kind, offer.SDP, offer.Profile = KindOffer, chromium(t), TowardsPBX(KindOffer)
+	if first, second := l.must(e, offer).SDP, l.must(e, offer).SDP; !bytes.Equal(first, second) {
+		t.Errorf("offered twice:\n%s\n%s", first, second)
+	}
+	answer := call
+	answer.Kind, answer.SDP, answer.Profile = KindAnswer, plain(126), TowardsBrowser(KindAnswer)
+	var answers [][]byte
+	for _, tag := range []string{"bob", "bob", "carol", "bob"} {
+		answer.ToTag = []byte(tag)
+		answers = append(answers, l.must(e, answer).SDP)
+	}
+	if len(slices.CompactFunc(answers, bytes.Equal)) != 1 {
+		t.Errorf("answered:\n%s", bytes.Join(answers, []byte("\n")))
+	}
+	l.expectDeleted(e, call, "bob")
+}
+
 // expectDeleted deletes a call that the engine has, after which it has not.
 func (l *lab) expectDeleted(e *Engine, call Command, toTag string) {
 	l.Helper()
@@ -82,6 +111,7 @@ func (l *lab) expectDeleted(e *Engine, call Command, toTag string) {
 // expectUnderstood checks that the engine knew every key and flag.
 func (d *daemon) expectUnderstood() {
 	d.t.Helper()
+	d.kill() // its log is whole
 	if d.said("Unknown") > d.said("Unknown call-id") || d.said("encountered") > 0 {
 		d.t.Errorf("not understood:\n%s", d.text())
 	}

@@ -27,7 +27,8 @@ type Command struct {
 	CallID  []byte
 	FromTag []byte // of who offered, be it the caller or the callee
 	ToTag   []byte // of who answered, once that is known
-	// ViaBranch tells calls of one Call-ID and From tag apart, as forks are.
+	// ViaBranch is the same in an offer and all its answers. Without it, each
+	// answer with another To tag moves the media of who offered to other ports.
 	ViaBranch []byte
 	SDP       []byte
 	// Direction names the engine's interfaces towards who sent the body and

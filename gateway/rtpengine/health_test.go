@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -25,7 +26,7 @@ func TestKilled(t *testing.T) {
 	}
 	l.must(e, offer)
 
-	a.signal(syscall.SIGSTOP) // it has the question when it dies
+	a.freeze() // it has the question when it dies
 	open := l.begin(e, offer)
 	a.kill()
 	if o := l.end(open); !errors.Is(o.err, ErrUnreachable) || !errors.Is(o.err, syscall.ECONNREFUSED) || o.took > timeout {
@@ -62,7 +63,7 @@ func TestStopped(t *testing.T) {
 	l := newLab(t, Config{Engines: []string{d.addr}})
 	e := l.engines[0]
 	l.must(e, Command{Kind: kindPing})
-	d.signal(syscall.SIGSTOP)
+	d.freeze()
 	o := l.ask(e, Command{Kind: KindOffer, CallID: []byte("call"), FromTag: []byte("alice"), SDP: chromium(t)})
 	if !errors.Is(o.err, ErrTimeout) || o.took < timeout || o.took > timeout+time.Second {
 		t.Errorf("after %v: %v", o.took, o.err)
@@ -73,6 +74,7 @@ func TestStopped(t *testing.T) {
 	}
 	d.signal(syscall.SIGCONT)
 	l.state(e, true)
+	d.kill() // its log is whole
 	if n := d.said("Received command 'offer'"); n != 1 {
 		t.Errorf("%d times executed", n)
 	}
@@ -98,8 +100,12 @@ func TestNameMoves(t *testing.T) {
 	names := newNames(t, "127.0.0.2", "127.0.0.1")
 	l := newLab(t, Config{Engines: []string{"engine.test:" + port}, Resolver: names.resolver()})
 	e := l.engines[0]
-	eventually(t, "it is at its second address", func() bool { return e.at().String() == "127.0.0.1" && e.healthy() })
+	at := func(addr string) func() bool { return func() bool { return e.at().String() == addr } }
+	eventually(t, "it is at its second address", at("127.0.0.1"))
 	l.must(e, Command{Kind: kindPing})
+	d.kill()
+	names.lead("127.0.0.3")
+	eventually(t, "it is where its name leads now", at("127.0.0.3"))
 
 	nowhere := newLab(t, Config{Engines: []string{"nowhere.invalid:2223"}, Resolver: newNames(t).resolver()})
 	o := nowhere.ask(nowhere.engines[0], Command{Kind: KindQuery, CallID: []byte("call")})
@@ -120,12 +126,13 @@ func (l *lab) callOf(e *Engine) []byte {
 // names is a DNS server that has the same addresses for every name.
 type names struct {
 	conn  net.PacketConn
-	addrs []string
+	addrs atomic.Pointer[[]string]
 }
 
 func newNames(t *testing.T, addrs ...string) *names {
 	t.Helper()
-	n := &names{conn: listen(t), addrs: addrs}
+	n := &names{conn: listen(t)}
+	n.lead(addrs...)
 	server := &dns.Server{PacketConn: n.conn, Handler: n}
 	served := make(chan error, 1)
 	go func() { served <- server.ActivateAndServe() }()
@@ -136,11 +143,13 @@ func newNames(t *testing.T, addrs ...string) *names {
 	return n
 }
 
+func (n *names) lead(addrs ...string) { n.addrs.Store(&addrs) }
+
 // ServeDNS answers one question.
 func (n *names) ServeDNS(w dns.ResponseWriter, question *dns.Msg) {
 	reply := new(dns.Msg).SetReply(question)
 	q := question.Question[0]
-	for _, addr := range n.addrs {
+	for _, addr := range *n.addrs.Load() {
 		if q.Qtype == dns.TypeA {
 			reply.Answer = append(reply.Answer, &dns.A{
 				Hdr: dns.RR_Header{Name: q.Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 1}, A: net.ParseIP(addr),

@@ -9,7 +9,9 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -225,6 +227,19 @@ func (d *daemon) signal(s os.Signal) {
 	if err := d.cmd.Process.Signal(s); err != nil {
 		d.t.Fatal(err)
 	}
+}
+
+// freeze stops every thread, as a machine does that hangs.
+func (d *daemon) freeze() {
+	d.t.Helper()
+	d.signal(syscall.SIGSTOP)
+	eventually(d.t, d.addr+" stands still", func() bool {
+		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", d.cmd.Process.Pid))
+		return !slices.ContainsFunc(threads, func(file string) bool {
+			stat, _ := os.ReadFile(file)
+			return !bytes.Contains(stat, []byte(") T "))
+		})
+	})
 }
 
 func (d *daemon) kill() {

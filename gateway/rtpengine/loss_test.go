@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -14,17 +15,18 @@ type lossy struct {
 	to    string
 	rate  float64
 
-	mu     sync.Mutex
-	random *rand.Rand
-	backs  map[string]net.Conn // by the client's address
-	lost   int
+	mu       sync.Mutex
+	backs    map[string]net.Conn // by the client's address
+	commands map[string]string   // by cookie
+	sent     map[string]int      // by direction and command
+	lost     int
 }
 
 func newLossy(t *testing.T, to string, rate float64) *lossy {
 	t.Helper()
 	r := &lossy{
-		front: listen(t), to: to, rate: rate,
-		random: rand.New(rand.NewPCG(1, 2)), backs: make(map[string]net.Conn),
+		front: listen(t), to: to, rate: rate, backs: make(map[string]net.Conn),
+		commands: make(map[string]string), sent: make(map[string]int),
 	}
 	var running sync.WaitGroup
 	running.Go(func() { r.forward(&running) })
@@ -42,10 +44,20 @@ func newLossy(t *testing.T, to string, rate float64) *lossy {
 
 func (r *lossy) addr() string { return r.front.LocalAddr().String() }
 
-func (r *lossy) loses() bool {
+// loses decides by the command and how often it came, or was answered, before:
+// the same copies are lost in every run.
+func (r *lossy) loses(datagram []byte, answer bool) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.random.Float64() >= r.rate {
+	cookie, text, _ := strings.Cut(string(datagram), " ")
+	if !answer {
+		r.commands[cookie] = text
+	}
+	key := fmt.Sprint(answer, r.commands[cookie])
+	r.sent[key]++
+	const seed = 3
+	random := rand.New(rand.NewPCG(seed, weight(key, fmt.Append(nil, r.sent[key]))))
+	if random.Float64() >= r.rate {
 		return false
 	}
 	r.lost++
@@ -60,7 +72,7 @@ func (r *lossy) forward(running *sync.WaitGroup) {
 			return
 		}
 		back, err := r.back(client, running)
-		if err == nil && !r.loses() {
+		if err == nil && !r.loses(buf[:n], false) {
 			_, _ = back.Write(buf[:n])
 		}
 	}
@@ -85,7 +97,7 @@ func (r *lossy) back(client *net.UDPAddr, running *sync.WaitGroup) (net.Conn, er
 			if err != nil {
 				return
 			}
-			if !r.loses() {
+			if !r.loses(buf[:n], true) {
 				_, _ = r.front.WriteTo(buf[:n], client)
 			}
 		}
@@ -109,6 +121,7 @@ func TestLoss(t *testing.T) {
 	})
 	l.all(e, calls, Command{Kind: KindDelete, ToTag: []byte("bob")})
 
+	d.kill() // its log is whole
 	for _, kind := range []Kind{KindOffer, KindAnswer, KindDelete} {
 		if n := d.said(fmt.Sprintf("Received command '%v'", kind)); n != calls {
 			t.Errorf("%d times executed: %v", n, kind)
