@@ -5,9 +5,8 @@ import (
 	"strconv"
 )
 
-// Bencode is written here: the libraries for it read into reflected types or
-// are part of a BitTorrent client, and JSON would damage bodies that are not
-// UTF-8.
+// Bencode is written here, for little of it is needed. JSON would damage bodies
+// that are not UTF-8.
 
 // maxDepth bounds how deep an answer is nested; a query's is some 10.
 const maxDepth = 32
