@@ -39,12 +39,16 @@ type openTransaction struct {
 	until time.Time
 }
 
-// opens is called before a request is sent that way, so that its response finds it.
+// opens is called before a message is sent that way, so that what follows it
+// finds what it has opened: a request's response, and the ACK of one to an INVITE.
 func (a *activity) opens(m *rewrite.Message, way Direction) {
-	if m.Is("ACK") {
-		return
+	switch {
+	case m.Is("ACK"):
+	case m.Request:
+		a.began(transactionID(m, way), m.Is("INVITE"), time.Now())
+	case m.Is("INVITE") && m.Status >= 200:
+		a.answered(m, transactionID(m, way.back()), time.Now())
 	}
-	a.began(transactionID(m, way), m.Is("INVITE"), time.Now())
 }
 
 // refused is called when a request that way could not be sent after all.
@@ -58,7 +62,7 @@ func (a *activity) passed(m *rewrite.Message, way Direction) {
 		a.ended(transactionID(m, way))
 	case m.Request && m.Is("BYE"):
 		a.hungUp(callID(m)) // its transaction is open still
-	case m.Request || m.Status < 200:
+	case m.Request || m.Status < 200 || m.Is("INVITE"):
 	default:
 		a.answered(m, transactionID(m, way.back()), time.Now())
 	}

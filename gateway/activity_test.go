@@ -35,9 +35,7 @@ func (p passing) message(t *testing.T) (*rewrite.Message, Direction) {
 func (a *activity) pass(t *testing.T, p passing) {
 	t.Helper()
 	m, way := p.message(t)
-	if m.Request {
-		a.opens(m, way)
-	}
+	a.opens(m, way)
 	a.passed(m, way)
 }
 

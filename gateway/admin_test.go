@@ -3,6 +3,7 @@ package gateway
 import (
 	"bufio"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -109,8 +110,21 @@ func TestReady(t *testing.T) {
 	l.pbx.send(l.pbx.next().reply("404 Not Found"))
 	l.await(verdicts, patience)
 	l.expectReady()
+	l.expectUp(1, 0)
 	l.gw.suspect(l.gw.upstreams[0], errors.New("gone"))
 	l.expectReady("upstreams: none of 2 answers")
+	l.expectUp(0, 0)
+}
+
+// expectUp checks what the metrics say of each upstream.
+func (l *lab) expectUp(want ...float64) {
+	l.t.Helper()
+	values, _ := l.gathered(l.gw.registry())
+	for i, up := range l.gw.upstreams {
+		if got := values[fmt.Sprintf("viaduct_upstream_up{upstream=%q}", up)]; got != want[i] {
+			l.t.Errorf("viaduct_upstream_up of %s is %v, want %v", up, got, want[i])
+		}
+	}
 }
 
 // TestReadyInADrain: who balances load is told before anything closes, and as

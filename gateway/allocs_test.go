@@ -23,7 +23,8 @@ func TestRelayDoesNotAllocate(t *testing.T) {
 func TestExchangeDoesNotAllocate(t *testing.T) {
 	for name, make := range exchange {
 		t.Run(name, func(t *testing.T) {
-			l := newLab(t, undisturbed)
+			// What is kept for half a minute grows until then, or to its bound.
+			l := newLab(t, undisturbed, func(c *Config) { c.MaxTransactions = 1000 })
 			do := make(l, l.phone("alice"))
 			for range 2000 {
 				do()

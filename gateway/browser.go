@@ -64,7 +64,9 @@ func (g *Gateway) requestUp(f *flow, w *work) {
 	}
 	if r != 0 {
 		g.refuse(f, w, r)
+		return
 	}
+	g.deliver(f) // it may have bound a client that something waits for
 }
 
 // checkRequest is RFC 3261 16.3: what a proxy looks at before it relays.
@@ -149,11 +151,7 @@ func (g *Gateway) sendBy(f *flow, w *work, to *leg) Reason {
 	g.noteInvite(w, to)
 	g.traceRelayed(Up, f, to.target.Proto, to.target.Addr, w)
 	f.activity.opens(&w.msg, Up)
-	send := g.sendOnce
-	if g.repeats(to.target.Proto) {
-		send = g.sendRepeated
-	}
-	if err := send(f, w, to); err != nil {
+	if err := g.sendTo(f, w, to); err != nil {
 		if to == to.upstream.main() {
 			g.suspect(to.upstream, err)
 		}
@@ -164,7 +162,13 @@ func (g *Gateway) sendBy(f *flow, w *work, to *leg) Reason {
 	return 0
 }
 
-func (g *Gateway) sendOnce(_ *flow, w *work, to *leg) error { return g.sip.Send(to.target, w.out) }
+// sendTo sends w.out, on behalf of a flow or nil, and again if that may be needed.
+func (g *Gateway) sendTo(f *flow, w *work, to *leg) error {
+	if g.repeats(to.target.Proto) {
+		return g.sendRepeated(f, w, to)
+	}
+	return g.sip.Send(to.target, w.out)
+}
 
 // streamFor returns the leg by TCP for a request that is too large for a
 // datagram, else nil. RFC 3261 18.1.1: such a request "MUST be sent using an
@@ -234,6 +238,7 @@ func (g *Gateway) responseUp(f *flow, w *work) {
 	g.logRelayed("up", w)
 	g.stats.relayed(Up, m)
 	g.traceRelayed(Up, f, transport.Proto(w.down.Proto), w.down.Source, w)
+	f.activity.opens(m, Up)
 	if !g.replyUp(f, w, back, &next) {
 		g.refuse(f, w, ReasonPBXGone)
 		return

@@ -65,10 +65,11 @@ func newChurn(t *testing.T) *churn {
 	t.Helper()
 	c := &churn{lab: preparedLab(t)}
 	c.cfg.Log = zap.NewNop() // a journal remembers everything
-	c.cfg.PingInterval = time.Second
+	c.cfg.PingInterval = 2 * time.Second
 	c.cfg.MaxConnections = 20_000 // no less than all of them are remembered
 	c.tune = func(g *Gateway) { g.clients.now = c.clock.now }
 	c.start()
+	_ = c.pbx.conn.SetReadBuffer(4 << 20)
 	c.server = &busyPBX{pbx: c.pbx}
 	c.server.forget()
 	go c.server.serve()
@@ -239,7 +240,7 @@ func (c *churn) rings(p *phone) {
 func (c *churn) isCalled(p *phone) {
 	c.register(p)
 	c.server.ask(c.server.request("INVITE", p).add("Contact: <sip:bob@" + c.server.addr() + ">"))
-	p.send(c.read(p).reply("200 OK", "Contact: <"+p.contact()+">"))
+	c.send(p, c.read(p).reply("200 OK", "Contact: <"+p.contact()+">"))
 	if ack := c.read(p); ack.method() != "ACK" {
 		c.t.Errorf("the browser gets %s instead of the ACK", ack.start())
 	}
@@ -303,13 +304,13 @@ func (c *churn) register(p *phone) {
 func (c *churn) call(p *phone) (invite sip) {
 	invite = p.invite("sip:answers@pbx.example")
 	c.ask(p, invite, "200")
-	p.send(invite.as("ACK"))
+	c.send(p, invite.as("ACK"))
 	return invite
 }
 
 // ask sends a request and reads until that response to it.
 func (c *churn) ask(p *phone, req sip, status string) {
-	p.send(req)
+	c.send(p, req)
 	for {
 		got := c.read(p)
 		if transactionOf(got) == transactionOf(req) && strings.HasPrefix(got.start(), "SIP/2.0 "+status) {
@@ -345,9 +346,16 @@ func (c *churn) watch(p *phone) {
 	c.t.Errorf("the gateway does not know the connection of %s", p.user)
 }
 
-// read is phone.read with the patience that a busy machine wants.
+// send and read are those of phone with the patience that a thousand at once want.
+func (c *churn) send(p *phone, msg sip) {
+	_ = p.conn.SetDeadline(time.Now().Add(4 * patience))
+	if err := wsutil.WriteClientText(p.conn, []byte(msg)); err != nil {
+		c.t.Fatalf("%s writes: %v", p.user, err)
+	}
+}
+
 func (c *churn) read(p *phone) sip {
-	_ = p.conn.SetReadDeadline(time.Now().Add(4 * patience))
+	_ = p.conn.SetDeadline(time.Now().Add(4 * patience)) // pings are answered, too
 	msg, err := wsutil.ReadServerText(p.conn)
 	if err != nil {
 		c.t.Fatalf("%s reads: %v", p.user, err)
@@ -362,7 +370,7 @@ type busyPBX struct {
 	sent   int
 	tokens map[string]string // the URI by which a user is reached
 	calls  map[string]sip    // the INVITEs that have no final response, by Call-ID
-	open   map[string]sip    // the requests that have no response, by transaction
+	open   map[string]sip    // what is repeated: requests without response by transaction, refusals without ACK
 }
 
 func (b *busyPBX) serve() {
@@ -426,6 +434,7 @@ func (b *busyPBX) take(m sip) {
 		delete(b.open, transactionOf(m))
 		b.acknowledge(m)
 	case "ACK":
+		delete(b.open, refused(m))
 	case "REGISTER":
 		b.tokens[userOf(m)] = m.contactURI()
 		b.send(m.reply("200 OK", "Contact: "+m.get("Contact"), "Expires: 600"))
@@ -467,9 +476,14 @@ func (b *busyPBX) request(method string, p *phone) sip {
 		"From: <sip:bob@pbx.example>;tag=bob", "To: <"+uri+">", fmt.Sprintf("Call-ID: pbx%d", b.sent), "CSeq: 7 "+method)
 }
 
-// refuse ends a call that rings.
+// refuse ends a call that rings, until that is acknowledged.
 func (b *busyPBX) refuse(callID string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.send(b.calls[callID].reply("486 Busy Here"))
+	refusal := b.calls[callID].reply("486 Busy Here")
+	b.open[refused(refusal)] = refusal
+	b.send(refusal)
 }
+
+// refused names a refusal, and its ACK.
+func refused(m sip) string { return m.get("Call-ID") + " refused" }

@@ -27,9 +27,9 @@ type binding struct {
 	flow       *flow     // nil: not connected
 	left       time.Time // when the flow was lost, if it is nil
 	registered bool
-	origin     rewrite.Origin // if registered
-	upstream   *upstream      // if registered: the one that accepted it
-	expires    time.Time      // of the registration
+	origin     rewrite.Origin
+	upstream   *upstream // if registered: the one that accepted it
+	expires    time.Time // of the registration
 }
 
 // comeback is how long after its connection was lost a client is expected back.
@@ -59,18 +59,32 @@ func (c *clients) reach(t *rewrite.Token) *flow {
 	if b.flow != nil || b.registered {
 		return b.flow
 	}
-	if id, ok := c.byOrigin[t.Origin]; ok {
-		return c.byID[id].flow
+	return c.page(t, b).flow
+}
+
+// page returns the client that has registered last for the address-of-record of
+// another one, from the same page. The zero binding: there is none.
+func (c *clients) page(t *rewrite.Token, b binding) binding {
+	origin := t.Origin
+	if origin == 0 {
+		origin = b.origin // the seal of a response does not say it
 	}
-	return nil
+	if id, ok := c.byOrigin[origin]; ok {
+		return c.byID[id]
+	}
+	return binding{}
 }
 
 // expected reports whether a client was connected until a moment ago.
-func (c *clients) expected(id rewrite.ClientID) bool {
+func (c *clients) expected(t *rewrite.Token) bool {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	b, ok := c.byID[id]
-	return ok && b.flow == nil && c.now().Sub(b.left) < comeback
+	b := c.byID[t.ID]
+	return c.leftJustNow(b) || !b.registered && c.leftJustNow(c.page(t, b))
+}
+
+func (c *clients) leftJustNow(b binding) bool {
+	return b.flow == nil && c.now().Sub(b.left) < comeback
 }
 
 // any reports whether a flow has a client: one that is registered, or that has
@@ -102,7 +116,7 @@ func (b binding) lasts(now time.Time) bool { return b.registered && now.Before(b
 // claim binds a client provisionally to the flow that used it. It displaces
 // nobody: neither a client on another flow, nor one whose registration waits
 // for it to reconnect. It returns the flow on which the client is then.
-func (c *clients) claim(id rewrite.ClientID, f *flow) *flow {
+func (c *clients) claim(id rewrite.ClientID, origin rewrite.Origin, f *flow) *flow {
 	if have := c.flow(id); have != nil {
 		return have
 	}
@@ -112,7 +126,7 @@ func (c *clients) claim(id rewrite.ClientID, f *flow) *flow {
 	if b.flow != nil || b.lasts(c.now()) || !c.own(f, id) {
 		return b.flow
 	}
-	c.put(id, binding{flow: f})
+	c.put(id, binding{flow: f, origin: origin})
 	return f
 }
 
@@ -163,7 +177,7 @@ func (c *clients) unregister(id rewrite.ClientID, f *flow) {
 	defer c.mu.Unlock()
 	switch b, ok := c.byID[id]; {
 	case b.flow == f:
-		c.put(id, binding{flow: f})
+		c.put(id, binding{flow: f, origin: b.origin})
 	case ok && b.flow == nil:
 		c.remove(id)
 	}
@@ -178,7 +192,7 @@ func (c *clients) unregisterAbsent(origin rewrite.Origin) {
 		return
 	}
 	for id, b := range c.byID {
-		if b.flow == nil && b.origin == origin {
+		if b.flow == nil && b.registered && b.origin == origin {
 			c.remove(id)
 		}
 	}
@@ -218,14 +232,15 @@ func (c *clients) sweep() {
 	}
 }
 
-// put and remove keep the count of entries without a flow.
+// put and remove keep the count of entries without a flow. One that leaves does
+// not take the place of another that has registered since.
 func (c *clients) put(id rewrite.ClientID, b binding) {
 	c.remove(id)
 	c.byID[id] = b
 	if b.flow == nil {
 		c.gone++
 	}
-	if b.registered {
+	if _, taken := c.byOrigin[b.origin]; b.registered && (b.flow != nil || !taken) {
 		c.byOrigin[b.origin] = id
 	}
 }

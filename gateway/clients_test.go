@@ -72,7 +72,7 @@ func TestNothingOnClosedFlow(t *testing.T) {
 	f := &flow{}
 	c.leave(f)
 	c.register(1, 0, nil, f, time.Hour)
-	if c.claim(2, f) != nil || len(c.byID) != 0 {
+	if c.claim(2, 0, f) != nil || len(c.byID) != 0 {
 		t.Errorf("clients on a closed connection: %v", c.byID)
 	}
 }
@@ -82,7 +82,7 @@ func TestClientsOfOneFlow(t *testing.T) {
 	f := &flow{}
 	c.register(0, 0, nil, f, time.Hour)
 	for id := range rewrite.ClientID(maxOwned) {
-		if c.claim(1+id, f) != f {
+		if c.claim(1+id, 0, f) != f {
 			t.Fatalf("client %d is refused", 1+id)
 		}
 	}
@@ -92,7 +92,7 @@ func TestClientsOfOneFlow(t *testing.T) {
 	for id := range rewrite.ClientID(maxOwned + 5) {
 		c.register(1000+id, 0, nil, f, time.Hour)
 	}
-	if len(c.byID) != maxOwned || !c.registered(0) || c.claim(1, f) != nil {
+	if len(c.byID) != maxOwned || !c.registered(0) || c.claim(1, 0, f) != nil {
 		t.Errorf("%d clients, first registered %v", len(c.byID), c.registered(0))
 	}
 }
@@ -105,7 +105,7 @@ func TestSweep(t *testing.T) {
 		c.register(id, 0, nil, gone, time.Duration(1+id)*time.Minute)
 	}
 	c.register(100, 0, nil, here, time.Second)
-	c.claim(101, here)
+	c.claim(101, 0, here)
 	c.leave(gone)
 	if c.gone != max || len(c.byID) != max+2 {
 		t.Errorf("%d of %d are kept without a connection, want %d", c.gone, len(c.byID), max)

@@ -12,10 +12,10 @@ import (
 type Policy string
 
 const (
-	// PolicyFailover takes the first upstream in the order given.
+	// PolicyFailover takes the first upstream that is alive, in the order given.
 	PolicyFailover Policy = "failover"
-	// PolicyHash spreads addresses-of-record over all upstreams, so that a
-	// user's REGISTER and INVITE meet the same one.
+	// PolicyHash spreads addresses-of-record over the upstreams that are alive, so
+	// that a user's REGISTER and INVITE meet the same one.
 	PolicyHash Policy = "hash"
 )
 
@@ -89,7 +89,8 @@ type Config struct {
 	// resend messages on UDP; past either they are relayed without. Default: 20,000
 	// and 64 MiB. A negative MaxTransactions switches resending off.
 	MaxTransactions, MaxTransactionMemory int
-	// HealthInterval is the time within which a dead upstream is noticed. Default 10 s.
+	// HealthInterval is the time within which a dead upstream is noticed, and its
+	// browsers are moved to another. Default 10 s, least 1 s.
 	HealthInterval time.Duration
 	// Admin is the address of the admin listener, "host:port", where /healthz,
 	// /readyz and /metrics are. Default: none.

@@ -11,10 +11,10 @@
 //	              └───────────────────────────────────┘
 //
 // browser.go is the way up, pbx.go the way down; identity.go says on whose
-// behalf a browser's message goes, routing.go to which upstream, clients.go
-// who is where, unreliable.go what is sent again, held.go what waits for a
-// browser that is away, refuse.go what is not relayed and who is told, trace.go
-// who looks on.
+// behalf a browser's message goes, routing.go to which upstream, health.go which
+// of them live, move.go who has to change over, clients.go who is where,
+// unreliable.go what is sent again, held.go what waits for a browser that is away,
+// refuse.go what is not relayed and who is told, trace.go who looks on.
 package gateway
 
 import (

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"viaduct/transport"
 )
 
 // health is what is known of whether an upstream answers. It is safe for
@@ -21,9 +23,8 @@ type health struct {
 	rtt   atomic.Int64  // of the last OPTIONS that was answered, nanoseconds
 	spoke atomic.Bool   // something came from it since the open probe began
 
-	mu     sync.Mutex // guards changes of state, and the fields below
-	since  time.Time  // when it began or ceased to be alive
-	asking string     // the Call-ID of the open probe
+	mu    sync.Mutex // guards changes of state, and since
+	since time.Time  // when it began or ceased to be alive
 
 	doubts chan struct{} // wakes who asks it, when it is suspected
 }
@@ -39,14 +40,6 @@ const (
 
 // alive reports whether new work may go there.
 func (h *health) alive() bool { return condition(h.state.Load()) == alive }
-
-// heard notes that a message came from the upstream which cannot be forged:
-// whatever became of an OPTIONS, it lives.
-func (h *health) heard() {
-	if !h.spoke.Load() { // the line is shared by every message that comes
-		h.spoke.Store(true)
-	}
-}
 
 // condition returns the state, and since when the upstream is alive or is not;
 // the zero time if it always was.
@@ -79,27 +72,6 @@ func (h *health) fall(to condition, now time.Time) (before condition) {
 	}
 	h.state.Store(uint32(max(before, to)))
 	return before
-}
-
-// opened and closed are the life of a probe.
-func (h *health) opened(callID string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.asking = callID
-	h.spoke.Store(false)
-}
-
-func (h *health) closed() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.asking = ""
-}
-
-// open returns the Call-ID of the open probe, empty if there is none.
-func (h *health) open() string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.asking
 }
 
 // runHealth keeps asking every upstream how it is and where it is, and moves
@@ -158,16 +130,20 @@ func (g *Gateway) check(ctx context.Context, up *upstream) (answer string, err e
 	return answer, err
 }
 
-// suspect takes an upstream for dead after a transport error, and has it asked
-// at once. The error also ends a probe that is open.
-func (g *Gateway) suspect(up *upstream, err error) {
-	if isOurs(err) {
+// heard notes that a response came which cannot be forged: whatever became of an
+// OPTIONS, the upstream lives.
+func (g *Gateway) heard(from transport.Source) {
+	up := g.upstreamAt(from.Proto, from.Addr)
+	if up.likeness(from.Proto, from.Addr) == 0 || up.spoke.Load() { // a peer's says nothing
 		return
 	}
-	if callID := up.open(); callID != "" {
-		g.probes.end([]byte(callID), outcome{err: err})
-	}
-	if g.bury(up, suspected, err) != alive {
+	up.spoke.Store(true)
+}
+
+// suspect takes an upstream for dead after a transport error, and has it asked
+// at once: whether it is dead, only an OPTIONS tells.
+func (g *Gateway) suspect(up *upstream, err error) {
+	if isOurs(err) || g.bury(up, suspected, err) != alive {
 		return
 	}
 	select {

@@ -50,6 +50,11 @@ type heldStore struct {
 	wake chan struct{} // holds a token when there is something again
 	some atomic.Int32  // how many, to be asked without a lock
 
+	// giving is held while messages are given to their browsers, or answered in
+	// their place: each is dealt with once, and in its turn. A message is in the
+	// store until that is done, so that nothing overtakes it.
+	giving sync.Mutex
+
 	mu    sync.Mutex
 	all   []*heldMessage
 	bytes int
@@ -90,7 +95,17 @@ func (s *heldStore) holds(id uint64) bool {
 	return slices.ContainsFunc(s.all, func(h *heldMessage) bool { return !h.answer && h.id == id })
 }
 
-// take removes those that match and returns them in order.
+// first returns the first one that matches, nil if none does.
+func (s *heldStore) first(match func(*heldMessage) bool) *heldMessage {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if i := slices.IndexFunc(s.all, match); i >= 0 {
+		return s.all[i]
+	}
+	return nil
+}
+
+// take removes those that match and returns them in order. Giving must be held.
 func (s *heldStore) take(match func(*heldMessage) bool) (taken []*heldMessage) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -106,6 +121,8 @@ func (s *heldStore) take(match func(*heldMessage) bool) (taken []*heldMessage) {
 	return taken
 }
 
+func (s *heldStore) remove(h *heldMessage) { s.take(func(o *heldMessage) bool { return o == h }) }
+
 // untried returns the INVITEs that have waited for long enough to be told so.
 func (s *heldStore) untried(now time.Time) (invites []*heldMessage) {
 	s.mu.Lock()
@@ -119,11 +136,10 @@ func (s *heldStore) untried(now time.Time) (invites []*heldMessage) {
 	return invites
 }
 
-// hold keeps a message for a client that is away until it is back; false if
-// there is no hope, or no room.
-func (g *Gateway) hold(h *heldMessage, w *work, to *flow) bool {
-	closing := to != nil
-	if !closing && time.Since(g.started) >= afterStart && !g.clients.expected(h.token.ID) {
+// hold keeps a message for a client that is away, or whose flow is closing, until
+// it is back; false if there is no hope, or no room.
+func (g *Gateway) hold(h *heldMessage, w *work, closing *flow) bool {
+	if closing == nil && time.Since(g.started) >= afterStart && !g.clients.expected(&h.token) {
 		return false
 	}
 	m, now := &w.msg, time.Now()
@@ -139,36 +155,47 @@ func (g *Gateway) hold(h *heldMessage, w *work, to *flow) bool {
 		g.stats.heldTotal[heldRefused].Add(1)
 		return false
 	}
+	if on := g.clients.reach(&h.token); on != nil && on != closing {
+		g.deliver(on) // it came back in the meantime
+	}
 	return true
 }
 
 // await deals with a request whose client is not connected, or whose flow is
 // closing: it is held, or answered.
-func (g *Gateway) await(from transport.Source, w *work, via *rewrite.ViaHop, token rewrite.Token, closing *flow) {
+func (g *Gateway) await(from transport.Source, w *work, via *rewrite.ViaHop, token *rewrite.Token, closing *flow) {
 	m := &w.msg
 	id := w.idOfHop(via)
 	switch {
 	case m.Is("OPTIONS") && !m.Tagged():
-		// Who asks whether a browser is there is told so.
+		g.refuseDown(from, w, ReasonNoConnection) // who asks whether a browser is there is told so
 	case m.Is("CANCEL") && g.cancelHeld(from, w, via, id):
-		return
-	case g.held.holds(id):
-		return // a copy
-	case closing == nil && !m.Is("ACK") && g.repeats(from.Proto) && !g.arrives(w, via, nil):
-		return // one that was answered
-	case g.hold(&heldMessage{id: id, token: token, from: from}, w, closing):
-		return
+	case g.awaits(from, w, via, id, closing):
+	case g.hold(&heldMessage{id: id, token: *token, from: from}, w, closing):
+	default:
+		g.giveUp(from, w, ReasonNoConnection)
 	}
-	g.refuseDown(from, w, ReasonNoConnection)
 }
 
-// holdResponse keeps a response for its client; false if it cannot be.
-func (g *Gateway) holdResponse(from transport.Source, w *work) bool {
+// awaits reports whether a request is the copy of one that is held, or that was
+// answered. Such a copy is answered as that one was, the held INVITE by its 100;
+// the ACK of an answer ends that.
+func (g *Gateway) awaits(from transport.Source, w *work, via *rewrite.ViaHop, id uint64, closing *flow) bool {
+	held := g.held.holds(id)
+	if closing != nil || !g.repeats(from.Proto) {
+		return held
+	}
+	return !g.arrives(w, via, nil) || held
+}
+
+// holdResponse keeps a response for its client, which is away, or whose flow is
+// closing; false if it cannot be.
+func (g *Gateway) holdResponse(from transport.Source, w *work, closing *flow) bool {
 	if !w.up.HasClient || w.up.Register != rewrite.RegisterNone {
 		return false
 	}
 	token := rewrite.Token{ID: w.up.Client}
-	return g.hold(&heldMessage{token: token, from: from, answer: true}, w, nil)
+	return g.hold(&heldMessage{token: token, from: from, answer: true}, w, closing)
 }
 
 // cancelHeld ends a held INVITE whose CANCEL has come. RFC 3261 9.2: the CANCEL
@@ -178,7 +205,9 @@ func (g *Gateway) cancelHeld(from transport.Source, w *work, via *rewrite.ViaHop
 		return false
 	}
 	invite := w.idOfInvite(via)
+	g.held.giving.Lock()
 	taken := g.held.take(func(h *heldMessage) bool { return h.invite && h.id == invite })
+	g.held.giving.Unlock()
 	if len(taken) == 0 {
 		return false
 	}
@@ -226,26 +255,47 @@ func (g *Gateway) deliver(f *flow) {
 	if g.held.len() == 0 {
 		return
 	}
-	for _, h := range g.held.take(func(h *heldMessage) bool { return g.clients.reach(&h.token) == f }) {
-		g.stats.heldTotal[heldDelivered].Add(1)
-		if h.answer {
-			g.deliverResponse(f, h)
-		} else {
-			g.fromSIP(h.from, h.text)
+	g.held.giving.Lock()
+	defer g.held.giving.Unlock()
+	for {
+		h := g.held.first(func(h *heldMessage) bool { return g.clients.reach(&h.token) == f })
+		if h == nil || !g.give(f, h) {
+			return // the rest waits on, for the flow is closing
 		}
+		g.held.remove(h)
+		g.stats.heldTotal[heldDelivered].Add(1)
 	}
 }
 
-// deliverResponse is responseDown for a response that was news when it came.
-func (g *Gateway) deliverResponse(f *flow, h *heldMessage) {
+// give writes what was held to the browser on a flow; false if that is closing.
+func (g *Gateway) give(f *flow, h *heldMessage) bool {
 	w := g.works.get()
 	defer g.works.put(w)
 	if w.msg.Scan(h.text) != rewrite.Sound {
-		return
+		return true
 	}
-	if _, ok := g.openUp(w); ok {
-		g.passDown(h.from, f, w)
+	if h.answer {
+		return g.giveResponse(f, h, w)
 	}
+	hop, _ := w.msg.Via(0)
+	token, ok := g.openToken(w)
+	if !ok { // its key was removed
+		g.giveUp(h.from, w, ReasonForgedToken)
+		return true
+	}
+	return g.writeDown(h.from, w, &hop, token.Key, f)
+}
+
+// giveResponse is responseTo for a response that was news when it came.
+func (g *Gateway) giveResponse(f *flow, h *heldMessage, w *work) bool {
+	seal, ok := g.openUp(w)
+	if !ok {
+		return true
+	}
+	if g.repeats(h.from.Proto) {
+		g.answered(h.from, f, w, seal) // a repetition does not reach this connection again
+	}
+	return g.passDown(h.from, f, w)
 }
 
 // keepHeld answers what has waited too long, until ctx ends. While nothing is
@@ -274,6 +324,8 @@ func (g *Gateway) keepHeld(ctx context.Context) {
 }
 
 func (g *Gateway) tendHeld(now time.Time) {
+	g.held.giving.Lock()
+	defer g.held.giving.Unlock()
 	for _, h := range g.held.untried(now) {
 		g.answerText(h, rewrite.Answer{Status: 100, Phrase: "Trying"})
 	}
@@ -287,16 +339,21 @@ func (g *Gateway) tendHeld(now time.Time) {
 func (g *Gateway) expireHeld(h *heldMessage) {
 	w := g.works.get()
 	defer g.works.put(w)
-	if w.msg.Scan(h.text) != rewrite.Sound {
-		return
+	switch {
+	case w.msg.Scan(h.text) != rewrite.Sound:
+	case h.answer:
+		g.giveUp(h.from, w, ReasonBrowserGone)
+	default:
+		g.giveUp(h.from, w, ReasonNoConnection)
 	}
-	r := ReasonNoConnection
-	if h.answer {
-		r = ReasonBrowserGone
-	}
-	g.noteRefusedDown(h.from, w, r)
+}
+
+// giveUp is refuseDown for what has begun a transaction: its answer is sent again.
+func (g *Gateway) giveUp(from transport.Source, w *work, r Reason) {
+	g.noteRefusedDown(from, w, r)
+	w.out = w.out[:0]
 	if a := g.answerFor(r, &w.msg); a.Status != 0 {
-		g.answerHeld(h.from, w, a)
+		g.answerHeld(from, w, a)
 	}
-	g.traceRefused(TraceEvent{Direction: Down, Reason: r, Transport: h.from.Proto, Peer: h.from.Addr}, nil, w)
+	g.traceRefused(TraceEvent{Direction: Down, Reason: r, Transport: from.Proto, Peer: from.Addr}, nil, w)
 }

@@ -36,7 +36,7 @@ func (g *Gateway) identify(f *flow, w *work, hop *rewrite.ViaHop) Reason {
 	if !named {
 		return 0
 	}
-	w.up.Key = first.key
+	w.up.Key, w.up.Origin = first.key, first.origin
 	switch on := g.place(f, w, first.client); on {
 	case f:
 		w.up.HasFlow, w.up.HasClient, w.up.Client = false, true, first.client
@@ -53,7 +53,7 @@ func (g *Gateway) place(f *flow, w *work, id rewrite.ClientID) *flow {
 	m := &w.msg
 	forms := m.Is("INVITE") || m.Is("SUBSCRIBE") || m.Is("REFER") || m.Is("UPDATE") || m.Is("NOTIFY")
 	if len(w.contacts) > 0 && forms {
-		return g.clients.claim(id, f)
+		return g.clients.claim(id, w.up.Origin, f)
 	}
 	return g.clients.flow(id)
 }

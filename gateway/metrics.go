@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"viaduct/gateway/transaction"
 	"viaduct/transport"
 )
 
@@ -66,17 +67,26 @@ var metrics = []metric{
 	}},
 	{gauge, "viaduct_upstream_up", "1 if the upstream answers, else 0.", []string{"upstream"}, (*Gateway).showUpstreams},
 	{gauge, "viaduct_upstream_round_trip_seconds", "How long the last OPTIONS that was answered took, 0 before the first.", []string{"upstream"}, (*Gateway).showRoundTrips},
-	{counter, "viaduct_retransmissions_total", "Datagrams sent again on UDP.", []string{"direction"}, func(g *Gateway, show show) {
-		g.stats.retransmissions.show(show)
+	{counter, "viaduct_retransmissions_total", "Datagrams sent again to the SIP server: up the requests and ACKs of browsers, down their responses.", []string{"direction"}, func(g *Gateway, show show) {
+		showWays(g.transactions.Stats().Resent, show)
 	}},
-	{counter, "viaduct_absorbed_total", "Duplicates that came by UDP and were not relayed, by where they were going.", []string{"direction"}, func(g *Gateway, show show) {
-		g.stats.absorbed.show(show)
+	{counter, "viaduct_absorbed_total", "Duplicates from the SIP server that were not relayed: up the responses to browsers, down the requests to them.", []string{"direction"}, func(g *Gateway, show show) {
+		showWays(g.transactions.Stats().Absorbed, show)
+	}},
+	{gauge, "viaduct_transactions", "Messages kept to be sent again.", nil, func(g *Gateway, show show) {
+		show(float64(g.transactions.Stats().Messages))
+	}},
+	{gauge, "viaduct_transaction_memory_bytes", "Memory of the messages kept to be sent again.", nil, func(g *Gateway, show show) {
+		show(float64(g.transactions.Stats().Bytes))
+	}},
+	{gauge, "viaduct_tombstones", "Transactions of which no message is kept any more, but enough to know a duplicate.", nil, func(g *Gateway, show show) {
+		show(float64(g.transactions.Stats().Tombstones))
+	}},
+	{counter, "viaduct_stateless_total", "Messages relayed by UDP without being kept, --max-transactions or --max-transaction-memory being reached.", nil, func(g *Gateway, show show) {
+		show(float64(g.transactions.Stats().Stateless))
 	}},
 	{counter, "viaduct_timeouts_total", "Transactions on UDP given up without an answer.", nil, func(g *Gateway, show show) {
 		show(float64(g.stats.timeouts.Load()))
-	}},
-	{counter, "viaduct_stateless_total", "Messages relayed by UDP without being sent again if lost, --max-transactions or --max-transaction-memory being reached.", nil, func(g *Gateway, show show) {
-		show(float64(g.stats.stateless.Load()))
 	}},
 	{counter, "viaduct_own_acks_total", "ACKs that viaduct made itself for a browser that was gone.", nil, func(g *Gateway, show show) {
 		show(float64(g.stats.ownAcks.Load()))
@@ -84,7 +94,10 @@ var metrics = []metric{
 	{counter, "viaduct_rebinds_total", "Clients that came back on another connection.", nil, func(g *Gateway, show show) {
 		show(float64(g.stats.rebinds.Load()))
 	}},
-	{counter, "viaduct_held_total", "Requests of the SIP server that were held for a client that was away, by what became of them.", []string{"outcome"}, (*Gateway).showHeld},
+	{gauge, "viaduct_held_messages", "Messages of the SIP server that wait for a client that is away.", nil, func(g *Gateway, show show) {
+		show(float64(g.held.len()))
+	}},
+	{counter, "viaduct_held_total", "Messages of the SIP server that had to wait for a client, by what became of them.", []string{"outcome"}, (*Gateway).showHeld},
 	{counter, "viaduct_moved_total", "Browsers sent away (1012) so that they register with another upstream.", nil, func(g *Gateway, show show) {
 		show(float64(g.stats.moved.Load()))
 	}},
@@ -137,10 +150,9 @@ func (g *Gateway) showRoundTrips(show show) {
 	}
 }
 
-func (c *directed) show(show show) {
-	for _, d := range []Direction{Up, Down} {
-		show(float64(c.load(d)), string(d))
-	}
+func showWays(counts [transaction.Ways]uint64, show show) {
+	show(float64(counts[transaction.Up]), string(Up))
+	show(float64(counts[transaction.Down]), string(Down))
 }
 
 func (g *Gateway) showHeld(show show) {

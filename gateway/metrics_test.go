@@ -115,8 +115,11 @@ func TestMetricsOfACall(t *testing.T) {
 	after, _ := l.gathered(registry)
 	changed := make(map[string]float64)
 	for name, value := range after {
-		if base, _, _ := strings.Cut(name, "{"); strings.HasPrefix(name, "viaduct_") && strings.HasSuffix(base, "_total") && value != before[name] {
-			changed[name] = value - before[name]
+		switch family, _, _ := strings.Cut(name, "{"); family {
+		case "viaduct_messages_total", "viaduct_handshakes_total", "viaduct_dropped_total":
+			if value != before[name] {
+				changed[name] = value - before[name]
+			}
 		}
 	}
 	message := `viaduct_messages_total{class="%s",direction="%s",method="%s"}`
@@ -150,6 +153,61 @@ func TestMetricsOfACall(t *testing.T) {
 	}
 	if n := after[`viaduct_connections_closed_total{cause="lost"}`]; n != 1 {
 		t.Errorf("%v connections lost, want 1", n)
+	}
+}
+
+// TestMetricsOfLoss: what is kept to be sent again, and what came again.
+func TestMetricsOfLoss(t *testing.T) {
+	l := newLab(t)
+	registry := l.gw.registry()
+	p := l.phone("alice")
+	l.registered(p)
+	invite := p.invite("sip:bob@pbx.example")
+	busy := l.up(p, invite).reply("486 Busy Here")
+	values, _ := l.gathered(registry)
+	if values["viaduct_transactions"] != 1 || values["viaduct_transaction_memory_bytes"] < float64(len(invite)) {
+		t.Errorf("%v messages of %v bytes are kept, want the INVITE",
+			values["viaduct_transactions"], values["viaduct_transaction_memory_bytes"])
+	}
+	if values["viaduct_tombstones"] < 1 {
+		t.Error("nothing is left of the REGISTER")
+	}
+
+	l.down(p, busy)
+	l.pbx.send(busy)
+	l.expectAlive(p)
+	values, _ = l.gathered(registry)
+	if n := values[`viaduct_absorbed_total{direction="up"}`]; n != 1 {
+		t.Errorf("%v duplicates were absorbed, want 1", n)
+	}
+}
+
+// TestMetricsOfWhatIsHeld: a message that waits for its browser, and gets there.
+func TestMetricsOfWhatIsHeld(t *testing.T) {
+	l := newLab(t)
+	registry := l.gw.registry()
+	p := l.phone("alice")
+	token := l.registered(p)
+	l.hangUp(p.browser)
+	message := l.pbx.request("MESSAGE", token)
+	l.pbx.send(message)
+	l.expectNobody(token) // an OPTIONS does not wait
+	if values, _ := l.gathered(registry); values["viaduct_held_messages"] != 1 {
+		t.Errorf("%v messages are held, want 1", values["viaduct_held_messages"])
+	}
+
+	p = p.again(l)
+	register := l.up(p, p.register())
+	l.pbx.send(register.reply("200 OK", "Contact: "+register.get("Contact")))
+	if first, second := p.read(), p.read(); first.get("Call-ID") != message.get("Call-ID") && second.get("Call-ID") != message.get("Call-ID") {
+		t.Errorf("the browser gets\n%s\n%s", first, second)
+	}
+	values, _ := l.gathered(registry)
+	if held, delivered := values["viaduct_held_messages"], values[`viaduct_held_total{outcome="delivered"}`]; held != 0 || delivered != 1 {
+		t.Errorf("%v messages are held and %v delivered, want 0 and 1", held, delivered)
+	}
+	if n := values["viaduct_rebinds_total"]; n != 1 {
+		t.Errorf("%v clients came back, want 1", n)
 	}
 }
 

@@ -51,48 +51,64 @@ func (g *Gateway) requestDown(from transport.Source, w *work) {
 		}
 		return
 	}
-	uri, ok := rewrite.ParseURI(m.Text(m.URI))
+	token, ok := g.openToken(w)
 	if !ok {
 		g.refuseDown(from, w, ReasonForgedToken)
 		return
 	}
-	var token rewrite.Token
-	if w.uri, token, ok = g.keys.Load().OpenToken(w.uri[:0], uri.User); !ok {
-		g.refuseDown(from, w, ReasonForgedToken)
-		return
-	}
 	to := g.clients.reach(&token)
-	if to == nil {
-		g.await(from, w, &hop, token, nil)
-		return
+	if to != nil {
+		g.deliver(to) // what came before it goes before it
+		if g.writeDown(from, w, &hop, token.Key, to) {
+			return
+		}
 	}
-	g.deliver(to) // what came before it goes before it
+	g.await(from, w, &hop, &token, to)
+}
+
+// openToken verifies the token in the Request-URI, and puts the URI that it
+// stands for into w.uri.
+func (g *Gateway) openToken(w *work) (token rewrite.Token, ok bool) {
+	m := &w.msg
+	uri, ok := rewrite.ParseURI(m.Text(m.URI))
+	if !ok {
+		return token, false
+	}
+	w.down.Token = uri.User
+	w.uri, token, ok = g.keys.Load().OpenToken(w.uri[:0], uri.User)
+	return token, ok
+}
+
+// writeDown writes a request whose token was opened to the browser on a flow,
+// unless that has it already; false if the flow is closing.
+func (g *Gateway) writeDown(from transport.Source, w *work, hop *rewrite.ViaHop, key *rewrite.Key, to *flow) bool {
+	m := &w.msg
 	by := g.upstreamAt(from.Proto, from.Addr).leg(from.Proto)
 	if by == nil {
 		g.refuseDown(from, w, ReasonUpstreamUnreachable)
-		return
+		return true
 	}
-	if g.repeats(from.Proto) && !g.arrives(w, &hop, to) {
-		return
+	if g.repeats(from.Proto) && !g.arrives(w, hop, to) {
+		return true
 	}
-	g.rewriteDown(from, w, &hop, token.Key, uri.User, by)
+	g.rewriteDown(from, w, hop, key, by)
 	g.stats.relayed(Down, m)
 	g.traceRelayed(Down, to, from.Proto, from.Addr, w)
 	to.activity.opens(m, Down)
 	if to.conn.Send(w.out) != nil {
-		g.await(from, w, &hop, token, to)
-		return
+		return false
 	}
 	to.activity.passed(m, Down)
+	return true
 }
 
 // rewriteDown writes the request, as the browser gets it, to w.out. The branch
 // is a function of the PBX's own, so that CANCEL and ACK meet their INVITE
 // whatever connection they come by; the token's key makes it, so that it stays
 // the same when keys change.
-func (g *Gateway) rewriteDown(from transport.Source, w *work, via *rewrite.ViaHop, key *rewrite.Key, token []byte, by *leg) {
+func (g *Gateway) rewriteDown(from transport.Source, w *work, via *rewrite.ViaHop, key *rewrite.Key, by *leg) {
 	hop := w.hop(via)
-	w.down = rewrite.DownSeal{Proto: uint8(from.Proto), Source: from.Addr, Upstream: by.upstream.id, Token: token}
+	w.down = rewrite.DownSeal{Proto: uint8(from.Proto), Source: from.Addr, Upstream: by.upstream.id, Token: w.down.Token}
 	w.via = append(w.via[:0], "SIP/2.0/WSS "...)
 	w.via = append(w.via, by.host...)
 	w.via = key.AppendBranch(append(w.via, ";branch="...), &hop)
@@ -109,24 +125,31 @@ func (g *Gateway) responseDown(from transport.Source, w *work) {
 		g.refuseDown(from, w, ReasonForgedSeal)
 		return
 	}
+	g.heard(from)
 	if w.up.Own {
 		g.probes.end(w.msg.Text(w.msg.CallID), outcome{answer: w.msg.StatusLine()})
 		return
 	}
-	g.upstreamAt(from.Proto, from.Addr).heard()
+	g.responseTo(from, w, seal)
+}
+
+// responseTo relays a response whose seal was opened.
+func (g *Gateway) responseTo(from transport.Source, w *work, seal []byte) {
 	to := g.flowOf(&w.up)
+	if to != nil {
+		g.deliver(to) // what came before it goes before it
+	}
 	if g.repeats(from.Proto) && !g.answered(from, to, w, seal) {
 		return
 	}
-	if to != nil {
-		g.passDown(from, to, w)
-	} else if !g.holdResponse(from, w) {
-		g.refuseDown(from, w, ReasonBrowserGone)
+	if to != nil && g.passDown(from, to, w) || g.holdResponse(from, w, to) {
+		return
 	}
+	g.refuseDown(from, w, ReasonBrowserGone)
 }
 
-// passDown gives a response to the browser on a flow.
-func (g *Gateway) passDown(from transport.Source, to *flow, w *work) {
+// passDown writes a response to the browser on a flow; false if that is closing.
+func (g *Gateway) passDown(from transport.Source, to *flow, w *work) bool {
 	m := &w.msg
 	w.respDown = rewrite.ResponseDown{Via: w.up.Via}
 	registered := w.up.Register != rewrite.RegisterNone && m.Status/100 == 2
@@ -138,16 +161,15 @@ func (g *Gateway) passDown(from transport.Source, to *flow, w *work) {
 	g.logRelayed("down", w)
 	g.stats.relayed(Down, m)
 	g.traceRelayed(Down, to, from.Proto, from.Addr, w)
+	to.activity.opens(m, Down)
 	if to.conn.Send(w.out) != nil {
-		if !g.holdResponse(from, w) {
-			g.refuseDown(from, w, ReasonBrowserGone)
-		}
-		return
+		return false
 	}
 	to.activity.passed(m, Down)
 	if registered {
 		g.deliver(to)
 	}
+	return true
 }
 
 // openUp verifies our Via on a response, and returns its seal: nothing else
@@ -163,7 +185,7 @@ func (g *Gateway) openUp(w *work) (seal []byte, ok bool) {
 }
 
 // flowOf returns the flow that a response goes to: the one it was asked on,
-// else the one where its client is now.
+// else the one by which its client is reached now.
 func (g *Gateway) flowOf(seal *rewrite.UpSeal) *flow {
 	if seal.HasFlow {
 		if f := g.flows.get(seal.Flow); f != nil {
@@ -171,7 +193,7 @@ func (g *Gateway) flowOf(seal *rewrite.UpSeal) *flow {
 		}
 	}
 	if seal.HasClient {
-		return g.clients.flow(seal.Client)
+		return g.clients.reach(&rewrite.Token{ID: seal.Client})
 	}
 	return nil
 }
@@ -229,7 +251,7 @@ func (g *Gateway) bindListed(f *flow, w *work, by *upstream) (expires int) {
 		}
 		if token.ID == w.up.Client {
 			expires = m.Expires(a)
-		} else if g.clients.claim(token.ID, f) == f {
+		} else if g.clients.claim(token.ID, token.Origin, f) == f {
 			g.register(token.ID, token.Origin, by, f, m.Expires(a))
 		}
 	}
@@ -259,11 +281,12 @@ func (g *Gateway) undeliverable(to transport.Target, msg []byte, err error) {
 		g.dropped[ReasonPBXGone].Add(1)
 		return
 	}
-	if _, ok := g.openUp(w); ok && w.up.Own {
+	_, ours := g.openUp(w)
+	if ours && w.up.Own {
 		g.probes.end(m.Text(m.CallID), outcome{err: err})
 		return
 	}
-	if by := g.legTo(to); by != nil && by != by.upstream.main() {
+	if by := g.legTo(to); ours && by != nil && by != by.upstream.main() {
 		if hop, ok := m.Via(0); ok && g.sendByUDP(w, &hop, by.upstream.main()) {
 			return
 		}
@@ -275,19 +298,35 @@ func (g *Gateway) undeliverable(to transport.Target, msg []byte, err error) {
 	g.writeAnswer(w, r, netip.AddrPort{})
 	g.traceRefused(TraceEvent{Direction: Up, Reason: r, Transport: to.Proto, Peer: to.Addr}, nil, w)
 	if len(w.out) > 0 {
-		g.fromSIP(transport.Source{Proto: to.Proto, Addr: to.Addr}, w.out)
+		g.answerUp(transport.Source{Proto: to.Proto, Addr: to.Addr}, w.out)
 	}
 }
 
-// sendByUDP sends a request that was made for TCP by the UDP leg, whose Via
-// differs in the transport alone.
+// answerUp relays an answer that the gateway gives in place of an upstream. It is
+// no sign of life.
+func (g *Gateway) answerUp(from transport.Source, msg []byte) {
+	w := g.works.get()
+	defer g.works.put(w)
+	if w.msg.Scan(msg) != rewrite.Sound {
+		return
+	}
+	if seal, ok := g.openUp(w); ok {
+		g.responseTo(from, w, seal)
+	}
+}
+
+// sendByUDP sends a request that was made for TCP, and whose seal was opened, by
+// the UDP leg, whose Via differs in the transport alone.
 func (g *Gateway) sendByUDP(w *work, hop *rewrite.ViaHop, udp *leg) bool {
 	m := &w.msg
 	w.via = append(w.via[:0], udp.via...)
 	w.via = append(w.via, bytes.TrimPrefix(m.Text(hop.Branch), []byte(branchCookie))...)
 	top := rewrite.ResponseDown{Via: w.via}
 	w.out = top.Append(w.out[:0], m)
-	return len(w.out) <= udp.max && g.sip.Send(udp.target, w.out) == nil
+	if len(w.out) > udp.max {
+		return false
+	}
+	return g.sendTo(g.flowOf(&w.up), w, udp) == nil
 }
 
 // upstreamAt returns the upstream that speaks from an address by a transport,

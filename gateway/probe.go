@@ -63,8 +63,7 @@ func (g *Gateway) probe(ctx context.Context, up *upstream) (answer string, err e
 	callID := rand.Text()
 	done := g.probes.begin(callID)
 	defer g.probes.end([]byte(callID), outcome{})
-	up.opened(callID)
-	defer up.closed()
+	up.spoke.Store(false)
 	return g.ask(ctx, up, to, g.options(to, callID), done)
 }
 

@@ -81,8 +81,9 @@ func TestProbeOverTCP(t *testing.T) {
 
 // TestProbeUnanswered: silence is a verdict too, after a few repetitions.
 func TestProbeUnanswered(t *testing.T) {
+	t.Parallel() // it waits for seconds
 	l := preparedLab(t)
-	l.cfg.HealthInterval = time.Second
+	l.cfg.HealthInterval = 4 * time.Second
 	verdicts := answered(l)
 	l.start()
 	first := l.pbx.next()

@@ -20,6 +20,9 @@ func (g *Gateway) direct(f *flow, w *work, hop *rewrite.ViaHop) (*leg, Reason) {
 		hash := g.invites.hash(m.Text(hop.Value), m.Text(m.CallID), m.CSeq)
 		if sent, ok := g.invites.find(hash); ok {
 			w.up = sent.seal
+			if w.up.HasClient {
+				g.clients.claim(w.up.Client, w.up.Origin, f) // it alone knows that INVITE
+			}
 			return usable(sent.upstream.leg(sent.proto))
 		}
 	}

@@ -9,25 +9,16 @@ import (
 // stats counts what the gateway does, for metrics.go to show. The zero value is
 // ready; everything is safe for concurrent use and allocates nothing.
 type stats struct {
-	sent            sentCounters // messages relayed
-	retransmissions directed     // datagrams sent again
-	absorbed        directed     // duplicates that went no further, by where they were going
-	timeouts        atomic.Uint64
-	stateless       atomic.Uint64 // relayed by UDP without state, the bound being reached
-	ownAcks         atomic.Uint64 // ACKs of final responses that the gateway made itself
-	rebinds         atomic.Uint64 // clients that came back on another connection
-	moved           atomic.Uint64 // browsers closed so that they register with another upstream
-	heldTotal       [numHeldOutcomes]atomic.Uint64
+	sent      sentCounters  // messages relayed
+	timeouts  atomic.Uint64 // requests sent again and again, and given up
+	ownAcks   atomic.Uint64 // ACKs of final responses that the gateway made itself
+	rebinds   atomic.Uint64 // clients that came back on another connection
+	moved     atomic.Uint64 // browsers closed so that they register with another upstream
+	heldTotal [numHeldOutcomes]atomic.Uint64
 
 	accepted atomic.Uint64      // handshakes
 	closed   [256]atomic.Uint64 // connections, by transport.CloseCause
 }
-
-// directed is one counter for each direction.
-type directed [2]atomic.Uint64
-
-func (c *directed) add(d Direction)         { c[d.index()].Add(1) }
-func (c *directed) load(d Direction) uint64 { return c[d.index()].Load() }
 
 // index numbers the directions, for arrays.
 func (d Direction) index() int {

@@ -123,12 +123,11 @@ func (g *Gateway) sendRepeated(f *flow, w *work, to *leg) error {
 	m := &w.msg
 	msg := w.message(f, to.target.Addr, to.target.Local)
 	id := idOfSeal(w.via[len(to.via):], m)
-	if m.Is("ACK") {
-		err := g.sip.Send(to.target, w.out)
-		g.transactions.Acked(id, idOfDialog(idDialogUp, m), &msg)
-		return err
-	}
 	// First, for the answer may be quicker.
+	if m.Is("ACK") {
+		g.transactions.Acked(id, idOfDialog(idDialogUp, m), &msg)
+		return g.sip.Send(to.target, w.out)
+	}
 	g.transactions.Sent(id, m.Is("INVITE"), &msg)
 	err := g.sip.Send(to.target, w.out)
 	if err != nil {
@@ -143,7 +142,10 @@ func (g *Gateway) answered(from transport.Source, to *flow, w *work, seal []byte
 	m := &w.msg
 	r := transaction.Response{
 		Invite: m.Is("INVITE"), Status: m.Status, Reliable: m.Has(rewrite.RSeq),
-		Hash: uint32(maphash.Bytes(activitySeed, m.Raw)), Invited: w.spare[:0],
+		Invited: w.spare[:0],
+	}
+	if r.Status < 200 {
+		r.Hash = uint32(maphash.Bytes(activitySeed, m.Raw))
 	}
 	if to != nil {
 		r.Flow = to.id
@@ -163,7 +165,7 @@ func (g *Gateway) answered(from transport.Source, to *flow, w *work, seal []byte
 // substituteAck makes the ACK of a refused INVITE, and sends it if the browser
 // is not there to do so.
 func (g *Gateway) substituteAck(from transport.Source, to *flow, w *work, id uint64) {
-	leg := g.upstreamAt(from.Proto, from.Addr).leg(from.Proto)
+	leg := g.invitedBy(from, w)
 	invite := g.works.get()
 	defer g.works.put(invite)
 	if leg == nil || invite.msg.Scan(w.spare) != rewrite.Sound {
@@ -177,6 +179,16 @@ func (g *Gateway) substituteAck(from transport.Source, to *flow, w *work, id uin
 		g.stats.ownAcks.Add(1)
 		_ = g.sip.Send(leg.target, invite.out) // sent again when the refusal comes again
 	}
+}
+
+// invitedBy returns the leg by which the INVITE went that a response is to. RFC
+// 3261 17.1.1.2: its ACK "MUST be sent to the same address, port, and transport".
+func (g *Gateway) invitedBy(from transport.Source, w *work) *leg {
+	m := &w.msg
+	if sent, ok := g.invites.find(g.invites.hash(w.up.Via, m.Text(m.CallID), m.CSeq)); ok {
+		return sent.upstream.leg(sent.proto)
+	}
+	return g.upstreamAt(from.Proto, from.Addr).leg(from.Proto)
 }
 
 // arrives reports whether a request that came by UDP is to be written to a flow,
@@ -204,6 +216,9 @@ func (g *Gateway) replies(f *flow, w *work, via *rewrite.ViaHop, status int, to 
 		return
 	}
 	msg := w.message(f, to, local)
+	if !m.Is("INVITE") {
+		msg.Open = nil // nothing is under way any more, and the SIP server has asked for it
+	}
 	g.transactions.Replied(w.idOfHop(via), transaction.Reply{
 		Invite: m.Is("INVITE"), Status: status, Reliable: m.Has(rewrite.RSeq),
 	}, &msg)

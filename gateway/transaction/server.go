@@ -105,7 +105,8 @@ func (t *Table) answer(i uint32, r *record, a Reply, now uint32) {
 }
 
 // AckArrived reports whether an ACK from the SIP server is to be written to
-// that connection: the first one is. The id is that of the INVITE, if the ACK
+// that connection: the first one is, unless it is of an INVITE that was answered
+// while it waited for its browser. The id is that of the INVITE, if the ACK
 // shares its branch; an ACK to a 2xx is known by its dialog.
 func (t *Table) AckArrived(id, dialog, flow uint64) (pass bool) {
 	t.mu.Lock()
@@ -117,7 +118,10 @@ func (t *Table) AckArrived(id, dialog, flow uint64) (pass bool) {
 			r.state, r.wait = confirmed, 0
 			now := t.now()
 			t.live(i, r, now, now+ticks(Lifetime))
-			return true
+			if r.flow != 0 {
+				return true
+			}
+			fallthrough // no browser has seen that INVITE
 		case confirmed:
 			t.stats.Absorbed[Down]++
 			return false

@@ -193,6 +193,19 @@ func TestInviteDown(t *testing.T) {
 	}
 }
 
+// TestAckOfNobody: of an INVITE that was refused while it waited for its browser,
+// the browser gets no ACK.
+func TestAckOfNobody(t *testing.T) {
+	inLab(t, func(l *lab) {
+		l.passes("INVITE", l.arrive(true, 0))
+		l.reply(true, 480, "480")
+		l.expect(second, "480@0.5")
+		l.absorbs("ACK", l.ackRefusal(1))
+		l.absorbs("ACK again", l.ackRefusal(1))
+		l.expect(10*second, "")
+	})
+}
+
 // ackRefusal is the ACK of a refusal, which has its INVITE's branch.
 func (l *lab) ackRefusal(flow uint64) bool { return l.AckArrived(transactionID, dialogID, flow) }
 

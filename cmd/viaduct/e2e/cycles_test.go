@@ -15,9 +15,9 @@ type Cycle struct {
 	Play   func(ctx context.Context, c *cycling) error
 }
 
-// cycles are all kinds. Each end waits for what a person would have waited for:
-// for the ACK before anything else is asked for, and with an answer until it has
-// rung for a while.
+// cycles are all kinds. Each end does as a person would: it lets the phone ring
+// for a while, and talks before it puts the call on hold. (sipp takes any ACK for
+// the one that it waits for, that of an earlier INVITE too.)
 var cycles = []*Cycle{
 	{
 		Name: "out: hold, BYE", Share: 3,
@@ -26,6 +26,8 @@ var cycles = []*Cycle{
 			return inOrder(
 				func() error { return c.wantStatus(ctx, "INVITE", 200) },
 				func() error { return c.wantACKs(ctx, Up, 1) },
+				func() error { return c.act("talk") },
+				func() error { return c.want(ctx, "talked") },
 				func() error { return c.ask(ctx, "hold", "INVITE", 200) },
 				func() error { return c.wantACKs(ctx, Up, 2) },
 				func() error { return c.ask(ctx, "bye", "BYE", 200) },

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/miekg/dns"
@@ -45,8 +46,8 @@ func TestUpstreamByName(t *testing.T) {
 			host := newNamespace(t)
 			pbx := startKamailioWith(t, host, PBXOptions{Port: test.port})
 			fill := strings.NewReplacer("PORT", fmt.Sprint(pbx.UDP.Port()), "TLS", fmt.Sprint(pbx.TLS.Port()), "IP", host.IP.String())
-			resolver := serveZone(t, netip.AddrPortFrom(host.Harness, 53), fill.Replace(test.zone))
-			via := launchViaduct(t, host.resolvingAt(t, resolver),
+			zone := serveZone(t, netip.AddrPortFrom(host.Harness, 53), fill.Replace(test.zone))
+			via := launchViaduct(t, host.resolvingAt(t, zone.Resolver),
 				append(test.leg.certificates(t, host), "--upstream="+fill.Replace(test.upstream))...)
 			via.WaitLog(t, "upstream answered")
 
@@ -68,27 +69,25 @@ func (h Host) resolvingAt(t testing.TB, resolver netip.Addr) Host {
 	return h
 }
 
+// A Zone is what a DNS server of a test says. It can be changed at any time.
+type Zone struct {
+	Resolver netip.Addr // the server's address
+
+	records atomic.Pointer[[]dns.RR]
+}
+
 // serveZone answers questions about the records of a zone file at an address
 // until the test ends.
-func serveZone(t testing.TB, at netip.AddrPort, zone string) netip.Addr {
+func serveZone(t testing.TB, at netip.AddrPort, text string) *Zone {
 	t.Helper()
-	var records []dns.RR
-	for parser := dns.NewZoneParser(strings.NewReader(unindent(zone)), ".", ""); ; {
-		record, ok := parser.Next()
-		if !ok {
-			if err := parser.Err(); err != nil {
-				t.Fatalf("zone: %v", err)
-			}
-			break
-		}
-		records = append(records, record)
-	}
+	zone := &Zone{Resolver: at.Addr()}
+	zone.Set(t, text)
 	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
 	if err != nil {
 		t.Fatalf("DNS server: %v", err)
 	}
 	server := &dns.Server{PacketConn: conn, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, question *dns.Msg) {
-		_ = w.WriteMsg(answerFrom(records, question))
+		_ = w.WriteMsg(answerFrom(*zone.records.Load(), question))
 	})}
 	stopped := make(chan error, 1)
 	go func() { stopped <- server.ActivateAndServe() }()
@@ -96,7 +95,21 @@ func serveZone(t testing.TB, at netip.AddrPort, zone string) netip.Addr {
 		_ = conn.Close()
 		<-stopped
 	})
-	return at.Addr()
+	return zone
+}
+
+// Set replaces the records by those of a zone file.
+func (z *Zone) Set(t testing.TB, text string) {
+	t.Helper()
+	var records []dns.RR
+	parser := dns.NewZoneParser(strings.NewReader(unindent(text)), ".", "")
+	for record, ok := parser.Next(); ok; record, ok = parser.Next() {
+		records = append(records, record)
+	}
+	if err := parser.Err(); err != nil {
+		t.Fatalf("zone: %v", err)
+	}
+	z.records.Store(&records)
 }
 
 // answerFrom is the answer that the owner of the records gives.

@@ -80,8 +80,12 @@ func startFleet(t testing.TB, via *Viaduct, n int, options FleetOptions) *Fleet 
 		"op": "phones", "users": users, "server": via.WebSocket, "domain": domain,
 		"reconnectMs": options.Reconnect.Milliseconds(), "ringMs": options.Ring.Milliseconds(),
 	})
+	ctx, cancel := context.WithTimeout(t.Context(), 4*patience) // for all of them
+	defer cancel()
 	for _, phone := range f.Phones {
-		phone.Events.WaitFor(t, phone.User+" to connect", func(e FleetEvent) bool { return e.Name == "connected" })
+		if _, err := phone.await(ctx, 0, "connected"); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return f
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // domain is the PBX's SIP domain, which no name server knows.
@@ -40,12 +41,20 @@ type Kamailio struct {
 	// Messages has every message received and sent, byte for byte, in the order
 	// of the sockets.
 	Messages *Stream[PBXMessage]
+
+	host    Host
+	program []string
+	process *Process
 }
 
 // PBXOptions change how a PBX is set up.
 type PBXOptions struct {
 	Port               uint16 // for UDP and TCP, instead of any free one
 	ClientCertificates bool   // TLS clients must show a certificate of the test authority
+
+	// Voicemail answers the calls that accounts do not take; it is found as
+	// the user 9PPPPP is. Zero for none.
+	Voicemail netip.AddrPort
 }
 
 // startKamailio starts a PBX on host and returns when it serves. sipp peers
@@ -62,6 +71,7 @@ func startKamailioWith(t testing.TB, host Host, options PBXOptions) *Kamailio {
 		UDP:      host.freePort(t),
 		TLS:      host.freePort(t),
 		Messages: NewStream[PBXMessage](),
+		host:     host,
 	}
 	if options.Port != 0 {
 		k.UDP = netip.AddrPortFrom(host.IP, options.Port)
@@ -78,7 +88,8 @@ func startKamailioWith(t testing.TB, host Host, options PBXOptions) *Kamailio {
 	if err != nil {
 		t.Fatalf("kamailio: %v", err)
 	}
-	cmd := host.command("kamailio",
+	k.program = []string{
+		"kamailio",
 		"-f", config, "-DD", "-E", "-m", "64", "-M", "8", "-w", dir, "-Y", dir,
 		"-A", fmt.Sprintf("LISTEN_UDP=udp:%s", k.UDP),
 		"-A", fmt.Sprintf("LISTEN_TCP=tcp:%s", k.TCP),
@@ -87,14 +98,41 @@ func startKamailioWith(t testing.TB, host Host, options PBXOptions) *Kamailio {
 		"-A", fmt.Sprintf("HEP=%q", "sip:"+mirror.String()),
 		"-A", "WITH_TLS",
 		"-A", fmt.Sprintf("TLS_CONFIG=%q", tlsConfig),
-	)
+	}
+	if options.Voicemail.IsValid() {
+		k.program = append(k.program, "-A", fmt.Sprintf("VOICEMAIL=%q", fmt.Sprintf("9%05d", options.Voicemail.Port())))
+	}
+	k.start(t)
+	return k
+}
+
+func (k *Kamailio) start(t testing.TB) {
+	t.Helper()
+	cmd := k.host.command(k.program[0], k.program[1:]...)
 	// Kamailio's workers outlive its main process, but not its PID namespace.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID}
-	process := startProcess(t, "kamailio", cmd)
-	process.Output.WaitFor(t, "kamailio to serve", func(line string) bool {
+	k.process = startProcess(t, "kamailio", cmd)
+	k.process.Output.WaitFor(t, "kamailio to serve", func(line string) bool {
 		return strings.Contains(line, "PBX ready")
 	})
-	return k
+}
+
+// Kill ends the PBX by SIGKILL: its ports are closed, its connections reset, and
+// its registrations forgotten.
+func (k *Kamailio) Kill(t testing.TB) {
+	t.Helper()
+	k.process.Signal(syscall.SIGKILL)
+	select {
+	case <-k.process.exited:
+	case <-time.After(patience):
+		t.Fatal("kamailio does not end")
+	}
+}
+
+// Restart starts the PBX again after Kill, at the same addresses.
+func (k *Kamailio) Restart(t testing.TB) {
+	t.Helper()
+	k.start(t)
 }
 
 // kamailioTLS is the configuration of Kamailio's TLS module: it shows a

@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"strings"
+	"testing"
 )
 
 // failed records what failed, with what passed the relay.
@@ -152,8 +153,8 @@ func (r *ringing) judge() string {
 
 // A transaction is what passed of one, at the relay.
 type transaction struct {
-	name             string
-	requests, finals passage
+	name                            string
+	requests, answers, finals, acks passage
 }
 
 type passage struct{ sent, arrived int }
@@ -178,24 +179,17 @@ func explain(passed []Datagram) string {
 	var order []*transaction
 	byKey := map[string]*transaction{}
 	for _, d := range passed {
-		if d.Method() == "ACK" {
-			continue
-		}
 		asked := d.Direction
 		if !d.IsRequest() {
 			asked = 1 - d.Direction
 		}
-		key := fmt.Sprintf("%s %s", d.Header("CSeq"), asked)
+		// An ACK belongs to its INVITE.
+		key := strings.Replace(d.Header("CSeq"), "ACK", "INVITE", 1) + " " + asked.String()
 		if byKey[key] == nil {
 			byKey[key] = &transaction{name: key}
 			order = append(order, byKey[key])
 		}
-		switch {
-		case d.IsRequest():
-			byKey[key].requests.add(d)
-		case d.Status() >= 200:
-			byKey[key].finals.add(d)
-		}
+		byKey[key].add(d)
 	}
 	for _, tx := range order {
 		if text := tx.explain(); text != "" {
@@ -205,17 +199,82 @@ func explain(passed []Datagram) string {
 	return ""
 }
 
+func (tx *transaction) add(d Datagram) {
+	switch {
+	case d.Request("ACK"):
+		tx.acks.add(d)
+		return
+	case d.IsRequest():
+		tx.requests.add(d)
+		return
+	case d.Status() >= 200:
+		tx.finals.add(d)
+	}
+	tx.answers.add(d)
+}
+
 func (tx *transaction) explain() string {
 	sends := sendsOfNonInvite
-	if strings.Contains(tx.name, "INVITE") {
+	if strings.HasSuffix(tx.name, "INVITE "+Up.String()) || strings.HasSuffix(tx.name, "INVITE "+Down.String()) {
 		sends = sendsOfInvite
 	}
 	switch {
-	case tx.requests.arrived == 0 && tx.requests.sent >= sends:
+	case tx.requests.sent >= sends && tx.requests.arrived == 0:
 		return fmt.Sprintf("%s: each of %d requests was lost", tx.name, tx.requests.sent)
-	case tx.finals.arrived == 0 && tx.finals.sent >= tx.requests.arrived && tx.requests.sent >= sends:
+	case tx.requests.sent >= sends && tx.answers.arrived == 0 && tx.answers.sent >= tx.requests.arrived:
 		return fmt.Sprintf("%s: of %d requests %d arrived, and each of %d answers was lost",
-			tx.name, tx.requests.sent, tx.requests.arrived, tx.finals.sent)
+			tx.name, tx.requests.sent, tx.requests.arrived, tx.answers.sent)
+	case tx.finals.sent >= sendsOfNonInvite && tx.finals.arrived == 0:
+		return fmt.Sprintf("%s: each of %d final responses was lost", tx.name, tx.finals.sent)
+	case tx.finals.sent >= sendsOfNonInvite && tx.acks.sent > 0 && tx.acks.arrived == 0:
+		return fmt.Sprintf("%s: of %d final responses %d arrived, and each of %d ACKs was lost",
+			tx.name, tx.finals.sent, tx.finals.arrived, tx.acks.sent)
 	}
 	return ""
+}
+
+// TestLossJudges gives the judges of TestLoss what they must convict and what
+// they must not.
+func TestLossJudges(t *testing.T) {
+	passed := func(direction Direction, start, cseq string, lost bool, times int) (all []Datagram) {
+		for range times {
+			all = append(all, Datagram{
+				Message:   newMessage(start + "\r\nCSeq: " + cseq + "\r\nCall-ID: 1\r\n\r\n"),
+				Direction: direction, Lost: lost,
+			})
+		}
+		return all
+	}
+	for _, test := range []struct {
+		name      string
+		passed    []Datagram
+		explained bool
+	}{
+		{"nothing", nil, false},
+		{"every BYE lost", passed(Up, "BYE sip:x SIP/2.0", "1 BYE", true, 11), true},
+		{"BYE given up early", passed(Up, "BYE sip:x SIP/2.0", "1 BYE", true, 5), false},
+		{"BYE never answered", passed(Up, "BYE sip:x SIP/2.0", "1 BYE", false, 11), false},
+		{"every INVITE lost", passed(Down, "INVITE sip:x SIP/2.0", "1 INVITE", true, 7), true},
+		{"an answer arrived", append(passed(Up, "BYE sip:x SIP/2.0", "1 BYE", false, 10),
+			passed(Down, "SIP/2.0 200 OK", "1 BYE", false, 1)...), false},
+		{"every ACK lost", append(passed(Down, "SIP/2.0 200 OK", "1 INVITE", false, 11),
+			passed(Up, "ACK sip:x SIP/2.0", "1 ACK", true, 11)...), true},
+		{"no ACK sent", passed(Down, "SIP/2.0 200 OK", "1 INVITE", false, 11), false},
+	} {
+		if explanation := explain(test.passed); (explanation != "") != test.explained {
+			t.Errorf("%s: explained by %q", test.name, explanation)
+		}
+	}
+
+	phone := &FleetPhone{Events: NewStream[FleetEvent](), Received: NewStream[string]()}
+	for range 2 {
+		phone.Received.Add(request("Via: SIP/2.0/WSS gw;branch=z9hG4bK1"))
+		phone.Events.Add(FleetEvent{Name: "executed", Method: "BYE", CSeq: 2, Call: "1"})
+	}
+	if len(judgeReceived(phone)) != 1 || len(judgeExecuted(phone)) != 1 {
+		t.Errorf("what came twice: %q, %q", judgeReceived(phone), judgeExecuted(phone))
+	}
+	if (&ringing{direction: Up, sent: 1}).judge() == "" {
+		t.Error("a 180 that was sent once and lost is not missed")
+	}
 }

@@ -13,8 +13,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/gobwas/ws"
 )
 
 // TestOneFlag: --upstream is all that viaduct needs to be told. The browser comes
@@ -116,16 +114,8 @@ func TestTermination(t *testing.T) {
 			client := lab.newWebClient()
 
 			lab.Via.process.Signal(signal)
-			if code := client.WaitClosed(t); code != ws.StatusGoingAway {
-				t.Errorf("closed with %d, want %d", code, ws.StatusGoingAway)
-			}
-			for _, phone := range phones {
-				// JsSIP reports the code as a number, SIP.js within its error.
-				lost := phone.Wait(t, "disconnected")
-				if lost.Status != int(ws.StatusGoingAway) && !strings.Contains(lost.Cause, "1001") {
-					t.Errorf("%s reports %d %s, want 1001", phone.Page.Stack, lost.Status, lost.Cause)
-				}
-			}
+			wantClosed(t, client)
+			wantSentAway(t, phones...)
 			lab.Via.WaitExit(t)
 		})
 	}

@@ -49,6 +49,7 @@ type sippRun struct {
 	users            []string
 	referUser        string
 	tolerant         bool
+	addr             netip.AddrPort
 }
 
 // Calls makes sipp play the ladder n times, all at once.
@@ -61,6 +62,9 @@ func To(user string) SippOption { return func(r *sippRun) { r.user = user } }
 func ToEach(users []string, perSecond int) SippOption {
 	return func(r *sippRun) { r.users, r.calls, r.perSecond = users, len(users), perSecond }
 }
+
+// At makes sipp use an address of Host.freePort's that was given away before.
+func At(addr netip.AddrPort) SippOption { return func(r *sippRun) { r.addr = addr } }
 
 // Tolerant makes sipp wait on when something comes that its ladder does not
 // have next, as late copies do, and resend for 64·T1.
@@ -77,7 +81,10 @@ func startSipp(t testing.TB, host Host, pbx *Kamailio, ladder []string, options 
 	for _, option := range options {
 		option(&run)
 	}
-	s := &Sipp{Steps: NewStream[string](), ladder: ladder, addr: host.freePort(t), dir: tempDir(t)}
+	if !run.addr.IsValid() {
+		run.addr = host.freePort(t)
+	}
+	s := &Sipp{Steps: NewStream[string](), ladder: ladder, addr: run.addr, dir: tempDir(t)}
 	scenario := filepath.Join(s.dir, "scenario.xml")
 	if err := os.WriteFile(scenario, run.address(composeLadder(t, ladder)), 0o600); err != nil {
 		t.Fatalf("sipp: %v", err)

@@ -47,8 +47,9 @@ func serveUnaided(args []string) int {
 	flags.StringVar(&cfg.SIPListen, "sip-listen", "", "")
 	flags.StringVar(&cfg.Advertise, "advertise", "", "")
 	flags.StringVar(&cfg.TokenKeyFile, "token-key-file", "", "")
-	flags.String("log-format", "", "")
-	flags.String("log-level", "", "")
+	for _, ignored := range []string{"admin", "log-format", "log-level"} {
+		flags.String(ignored, "", "")
+	}
 	if err := flags.Parse(args); err != nil {
 		return fail(err)
 	}

@@ -291,11 +291,17 @@ func (c *WebClient) Do(t testing.TB, r *WebRequest) Message {
 	if r.from.Password == "" {
 		return response
 	}
+	c.Send(t, r.answering(t, response).Text())
+	return c.ReceivedFrame(t, "answer to "+r.Method+" with credentials", r.answered)
+}
+
+// answering makes r the request with credentials that follows a challenge.
+func (r *WebRequest) answering(t testing.TB, challenge Message) *WebRequest {
+	t.Helper()
 	r.CSeq++
 	r.Branch = "z9hG4bK" + rand.Text()[:7]
-	r.Headers = append(r.Headers, credentials(t, response, r))
-	c.Send(t, r.Text())
-	return c.ReceivedFrame(t, "answer to "+r.Method+" with credentials", r.answered)
+	r.Headers = append(r.Headers, credentials(t, challenge, r))
+	return r
 }
 
 // Register registers and wants a 200.

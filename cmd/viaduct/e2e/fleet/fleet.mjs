@@ -6,6 +6,7 @@
 //   register {user}
 //   call     {user, target}
 //   answer, hold, bye, cancel {user, call}
+//   talk     {user, call}          the event "talked" comes a second later
 //   reject   {user, call, status}
 //   info     {user, call}
 //
@@ -169,6 +170,10 @@ class Phone {
 
   reject(call, status) {
     return this.session(call).reject({ statusCode: status });
+  }
+
+  talk(call) {
+    setTimeout(() => this.report('talked', { call }), 1000);
   }
 
   hold(call) {
