@@ -1,8 +1,10 @@
 import JsSIP from 'jssip';
 import { FixedPeerConnection } from './fixedpeerconnection.js';
-import { Calls, fixedMedia, report } from './page.js';
+import { Calls, fixedMedia, report, tone } from './page.js';
+import { listen, soundLike } from './tone.js';
 
 if (fixedMedia) window.RTCPeerConnection = FixedPeerConnection;
+if (tone) soundLike(tone);
 
 const uas = new Map();
 const calls = new Calls();
@@ -132,6 +134,10 @@ window.phone = {
       throw new Error('JsSIP is not ready to renegotiate');
     }
   },
+  hold: (call) => calls.get(call).hold(),
+  resume: (call) => calls.get(call).unhold(),
+  dial: (call, digits) => calls.get(call).sendDTMF(digits, { transportType: 'RFC2833' }),
+  listen: (call) => listen(call, calls.get(call).connection),
   info: (call, contentType, body) =>
     calls.get(call).sendRequest('INFO', {
       extraHeaders: [`Content-Type: ${contentType}`],
