@@ -175,8 +175,8 @@ func (p *PlainPhone) agree(m Message) {
 		}[theirs]
 	}
 	peer, err := netip.ParseAddrPort(address[1] + ":" + media[1])
-	if err != nil || peer.Port() == 0 || strings.HasSuffix(theirs, "ly") && theirs == "sendonly" || theirs == "inactive" ||
-		session.direction == "inactive" || session.direction == "recvonly" {
+	if err != nil || peer.Port() == 0 || slices.Contains([]string{"sendonly", "inactive"}, theirs) ||
+		slices.Contains([]string{"recvonly", "inactive"}, session.direction) {
 		peer = netip.AddrPort{} // who is on hold hears nothing
 	}
 	p.RTP.SendTo(peer)

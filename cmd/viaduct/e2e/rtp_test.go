@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"net"
@@ -113,6 +114,21 @@ func (r *RTPEnd) WaitHeard(t testing.TB, mark, frequency int) {
 func waitHeard[T any](t testing.TB, ear *Stream[T], mark int, who string, frequency int, of func(T) int) {
 	t.Helper()
 	ear.WaitAfter(t, mark, who+" to hear "+toneName(frequency), func(entry T) bool { return sounds(of(entry), frequency) })
+}
+
+// sounds reports whether a frequency in Hz is heard as another.
+func sounds(heard, frequency int) bool {
+	if heard == 0 || frequency == 0 {
+		return heard == frequency
+	}
+	return heard-frequency <= 30 && frequency-heard <= 30
+}
+
+func toneName(frequency int) string {
+	if frequency == 0 {
+		return "silence"
+	}
+	return fmt.Sprintf("%d Hz", frequency)
 }
 
 func (r *RTPEnd) send() {

@@ -1,0 +1,149 @@
+package e2e
+
+import "testing"
+
+// The tones of the ends of a call, in Hz.
+const (
+	aliceTone = 700
+	bobTone   = 1300
+	plainTone = 1900
+)
+
+// TestAudio: calls between browsers that know WebRTC and phones that know plain
+// RTP.
+func TestAudio(t *testing.T) {
+	for i, scenario := range []struct {
+		name string
+		play func(t *testing.T, lab *AudioLab)
+	}{
+		{"browser calls, browser hangs up", func(t *testing.T, lab *AudioLab) {
+			call, plain := callPlain(t, lab)
+			call.Bye(t)
+			plain.WaitRequest(t, "BYE")
+			call.Wait(t, "ended")
+		}},
+		{"browser calls, phone hangs up", func(t *testing.T, lab *AudioLab) {
+			call, plain := callPlain(t, lab)
+			plain.Bye(t)
+			call.Wait(t, "ended")
+		}},
+		{"phone calls, browser hangs up", func(t *testing.T, lab *AudioLab) {
+			call, plain := plainCalls(t, lab)
+			call.Bye(t)
+			plain.WaitRequest(t, "BYE")
+			call.Wait(t, "ended")
+		}},
+		{"phone calls, phone hangs up", func(t *testing.T, lab *AudioLab) {
+			call, plain := plainCalls(t, lab)
+			plain.Bye(t)
+			call.Wait(t, "ended")
+		}},
+		{"phone calls without an offer", func(t *testing.T, lab *AudioLab) {
+			phone := lab.Talker(lab.Stack, "alice", aliceTone)
+			plain := lab.PlainPhone(plainTone).CallLate(t, "alice")
+			call := phone.WaitCall(t, 1)
+			call.Answer(t)
+			plain.WaitAnswer(t)
+			call.Wait(t, "confirmed")
+			waitTalk(t, call, plain)
+			plain.Bye(t)
+			call.Wait(t, "ended")
+		}},
+		{"early media", func(t *testing.T, lab *AudioLab) {
+			phone, callee := lab.Talker(lab.Stack, "alice", aliceTone), lab.PlainPhone(plainTone)
+			call := phone.Call(t, callee.URI(), map[string]any{"earlyMedia": true})
+			plain := callee.WaitCall(t, 1)
+			plain.Progress(t, "183 Session Progress", true)
+			call.Wait(t, "progress")
+			call.Listen(t)
+			call.WaitHeard(t, 0, plainTone)
+			plain.Answer(t)
+			call.Wait(t, "confirmed")
+			callee.RTP.WaitHeard(t, 0, aliceTone)
+			call.Bye(t)
+			plain.WaitRequest(t, "BYE")
+		}},
+		{"digits", func(t *testing.T, lab *AudioLab) {
+			call, plain := callPlain(t, lab)
+			call.Dial(t, "19#")
+			for nth, digit := range []string{"1", "9", "#"} {
+				digits := plain.phone.RTP.Digits.WaitCount(t, nth+1, "digits", func(string) bool { return true })
+				if digits[nth] != digit {
+					t.Fatalf("digit %d is %s, want %s", nth, digits[nth], digit)
+				}
+			}
+			plain.Bye(t)
+			call.Wait(t, "ended")
+		}},
+		{"hold and resume by the browser", func(t *testing.T, lab *AudioLab) {
+			call, plain := callPlain(t, lab)
+			here, there := call.Page.Events.Mark(), plain.phone.RTP.Heard.Mark()
+			call.Hold(t)
+			call.WaitHeard(t, here, 0)
+			plain.phone.RTP.WaitHeard(t, there, 0)
+			here, there = call.Page.Events.Mark(), plain.phone.RTP.Heard.Mark()
+			call.Resume(t)
+			call.WaitHeard(t, here, plainTone)
+			plain.phone.RTP.WaitHeard(t, there, aliceTone)
+			call.Bye(t)
+			plain.WaitRequest(t, "BYE")
+		}},
+		{"hold and resume by the phone", func(t *testing.T, lab *AudioLab) {
+			call, plain := callPlain(t, lab)
+			here, there := call.Page.Events.Mark(), plain.phone.RTP.Heard.Mark()
+			plain.Renegotiate(t, "inactive")
+			call.WaitHeard(t, here, 0)
+			plain.phone.RTP.WaitHeard(t, there, 0)
+			here, there = call.Page.Events.Mark(), plain.phone.RTP.Heard.Mark()
+			plain.Renegotiate(t, "sendrecv")
+			call.WaitHeard(t, here, plainTone)
+			plain.phone.RTP.WaitHeard(t, there, aliceTone)
+			plain.Bye(t)
+			call.Wait(t, "ended")
+		}},
+	} {
+		for j, stack := range []Stack{JsSIP, SIPJS} {
+			t.Run(scenario.name+"/"+string(stack), func(t *testing.T) {
+				t.Parallel()
+				lab := newAudioLab(t, stack, legs[(i+3*j)%len(legs)])
+				scenario.play(t, lab)
+				lab.WaitNoSession(t)
+			})
+		}
+	}
+}
+
+// callPlain makes alice call a plain phone, and returns both ends when each
+// hears the other.
+func callPlain(t *testing.T, lab *AudioLab) (*Call, *PlainCall) {
+	t.Helper()
+	phone, callee := lab.Talker(lab.Stack, "alice", aliceTone), lab.PlainPhone(plainTone)
+	call := phone.Call(t, callee.URI())
+	plain := callee.WaitCall(t, 1)
+	plain.Progress(t, "180 Ringing", false)
+	plain.Answer(t)
+	call.Wait(t, "confirmed")
+	waitTalk(t, call, plain)
+	return call, plain
+}
+
+// plainCalls is callPlain the other way round.
+func plainCalls(t *testing.T, lab *AudioLab) (*Call, *PlainCall) {
+	t.Helper()
+	phone := lab.Talker(lab.Stack, "alice", aliceTone)
+	plain := lab.PlainPhone(plainTone).Call(t, "alice")
+	call := phone.WaitCall(t, 1)
+	call.Answer(t)
+	plain.WaitAnswer(t)
+	call.Wait(t, "confirmed")
+	waitTalk(t, call, plain)
+	return call, plain
+}
+
+// waitTalk waits until a browser and a plain phone hear each other.
+func waitTalk(t *testing.T, call *Call, plain *PlainCall) {
+	t.Helper()
+	call.Listen(t)
+	call.WaitHeard(t, 0, plainTone)
+	plain.phone.RTP.WaitHeard(t, 0, aliceTone)
+}
