@@ -101,6 +101,41 @@ func TestAudio(t *testing.T) {
 			plain.Bye(t)
 			call.Wait(t, "ended")
 		}},
+		{"browser calls baresip", func(t *testing.T, lab *AudioLab) {
+			phone, callee := lab.Talker(lab.Stack, "alice", aliceTone), lab.Baresip(plainTone)
+			call := phone.Call(t, callee.URI())
+			call.Wait(t, "confirmed")
+			callee.Wait(t, "CALL_ESTABLISHED")
+			call.Listen(t)
+			call.WaitHeard(t, 0, plainTone)
+			call.Dial(t, "5")
+			if digit := callee.Wait(t, "CALL_DTMF_START"); digit.Param != "5" {
+				t.Errorf("baresip heard the digit %s", digit.Param)
+			}
+			call.Bye(t)
+			callee.Wait(t, "CALL_CLOSED")
+			callee.WantRecorded(t, aliceTone)
+		}},
+		{"baresip calls browser", func(t *testing.T, lab *AudioLab) {
+			phone, caller := lab.Talker(lab.Stack, "alice", aliceTone), lab.Baresip(plainTone)
+			caller.Do(t, "dial", phone.URI())
+			call := phone.WaitCall(t, 1)
+			call.Answer(t)
+			call.Wait(t, "confirmed")
+			caller.Wait(t, "CALL_ESTABLISHED")
+			call.Listen(t)
+			call.WaitHeard(t, 0, plainTone)
+			mark := call.Page.Events.Mark()
+			caller.Do(t, "hold", "")
+			call.WaitHeard(t, mark, 0)
+			mark = call.Page.Events.Mark()
+			caller.Do(t, "resume", "")
+			call.WaitHeard(t, mark, plainTone)
+			caller.Do(t, "hangup", "")
+			call.Wait(t, "ended")
+			caller.Wait(t, "CALL_CLOSED")
+			caller.WantRecorded(t, aliceTone)
+		}},
 	} {
 		for j, stack := range []Stack{JsSIP, SIPJS} {
 			t.Run(scenario.name+"/"+string(stack), func(t *testing.T) {

@@ -46,13 +46,14 @@ func (lab *Lab) PlainPhone(tone int) *PlainPhone {
 	t := lab.t
 	t.Helper()
 	p := &PlainPhone{
-		RTP: newRTPEnd(t, lab.Host, tone), Messages: NewStream[Message](), addr: lab.Host.freePort(t), pbx: lab.PBX.UDP,
+		RTP: newRTPEnd(t, lab.Host, tone), Messages: NewStream[Message](), pbx: lab.PBX.UDP,
 		sessions: map[string]*plainSession{}, answered: map[string]string{},
 	}
 	var err error
-	if p.conn, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(p.addr)); err != nil {
+	if p.conn, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(lab.Host.IP, 0))); err != nil {
 		t.Fatalf("plain phone: %v", err)
 	}
+	p.addr = addrOf(p.conn)
 	lab.behind = append(lab.behind, p.addr)
 	p.running.Go(p.receive)
 	t.Cleanup(func() {
