@@ -59,6 +59,7 @@ func TestAudio(t *testing.T) {
 			call.WaitHeard(t, 0, plainTone)
 			plain.Answer(t)
 			call.Wait(t, "confirmed")
+			plain.WaitRequest(t, "ACK")
 			callee.RTP.WaitHeard(t, 0, aliceTone)
 			call.Bye(t)
 			plain.WaitRequest(t, "BYE")
@@ -158,6 +159,7 @@ func callPlain(t *testing.T, lab *AudioLab) (*Call, *PlainCall) {
 	plain.Progress(t, "180 Ringing", false)
 	plain.Answer(t)
 	call.Wait(t, "confirmed")
+	plain.WaitRequest(t, "ACK")
 	waitTalk(t, call, plain)
 	return call, plain
 }
