@@ -283,7 +283,7 @@ func (g *Gateway) give(f *flow, h *heldMessage) bool {
 		g.giveUp(h.from, w, ReasonForgedToken)
 		return true
 	}
-	return g.writeDown(h.from, w, &hop, token.Key, f)
+	return g.writeDown(h.from, w, &hop, &token, f)
 }
 
 // giveResponse is responseTo for a response that was news when it came.

@@ -33,6 +33,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -136,6 +137,12 @@ func (c *Client) ForNewCall(callID []byte) *Engine { return c.choose(callID, (*E
 func (c *Client) ForDialog(callID []byte) *Engine {
 	return c.choose(callID, func(*Engine) bool { return true })
 }
+
+// Engines returns every engine, in the order of the Config. It is not to be changed.
+func (c *Client) Engines() []*Engine { return c.engines }
+
+// AnyHealthy reports whether there is an engine for a new call.
+func (c *Client) AnyHealthy() bool { return slices.ContainsFunc(c.engines, (*Engine).healthy) }
 
 // choose is a rendezvous: the calls of an engine that is down are spread over
 // the others, and those of the others stay where they are.

@@ -86,6 +86,10 @@ func newEngine(address, host string, port uint16, cookies string, cfg *Config) *
 // String returns the engine's address as the Config has it.
 func (e *Engine) String() string { return e.address }
 
+// ID is a number made of the address, the same in every process and never 0. That
+// of another engine is different but once in 65,535.
+func (e *Engine) ID() uint16 { return uint16(weight(e.address, nil)%0xffff) + 1 }
+
 // healthy reports whether new calls may go there. Every engine is until proved
 // otherwise.
 func (e *Engine) healthy() bool { return !e.down.Load() }
