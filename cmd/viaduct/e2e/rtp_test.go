@@ -38,12 +38,12 @@ type RTPEnd struct {
 	// SSRCs has the SSRC of what comes, each time when it is another than before.
 	SSRCs *Stream[uint32]
 
-	tone    int // Hz of what is sent
 	conn    *net.UDPConn
 	running sync.WaitGroup
 	ended   chan struct{}
 
 	mu      sync.Mutex
+	tone    int            // Hz of what is sent
 	peer    netip.AddrPort // to whom is sent; not valid while nobody is to hear anything
 	digits  byte           // payload type of events, 0 for none
 	ssrc    uint32
@@ -131,6 +131,13 @@ func toneName(frequency int) string {
 	return fmt.Sprintf("%d Hz", frequency)
 }
 
+// SetTone sends another tone from now on.
+func (r *RTPEnd) SetTone(frequency int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.tone = frequency
+}
+
 func (r *RTPEnd) send() {
 	ticker := time.NewTicker(packetLength)
 	defer ticker.Stop()
@@ -143,14 +150,14 @@ func (r *RTPEnd) send() {
 		case <-ticker.C:
 		}
 		r.mu.Lock()
-		peer, ssrc := r.peer, r.ssrc
+		peer, ssrc, tone := r.peer, r.ssrc, r.tone
 		r.mu.Unlock()
 		binary.BigEndian.PutUint16(packet[2:], uint16(number))
 		binary.BigEndian.PutUint32(packet[4:], uint32(number*packetSize))
 		binary.BigEndian.PutUint32(packet[8:], ssrc)
 		for i := range packetSize {
 			at := float64(number*packetSize+i) / sampleRate
-			packet[12+i] = toULaw(0.4 * math.Sin(2*math.Pi*float64(r.tone)*at))
+			packet[12+i] = toULaw(0.4 * math.Sin(2*math.Pi*float64(tone)*at))
 		}
 		if peer.IsValid() {
 			_, _ = r.conn.WriteToUDPAddrPort(packet, peer)
