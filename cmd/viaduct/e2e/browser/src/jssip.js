@@ -119,7 +119,11 @@ window.phone = {
   call(name, target, options = {}) {
     return watch(ua(name).call(target, { ...media, ...options }));
   },
-  answer: (call) => calls.get(call).answer(media),
+  async answer(call) {
+    // To a call without an offer JsSIP offers no audio unless it has a stream.
+    const mediaStream = tone ? await navigator.mediaDevices.getUserMedia() : undefined;
+    calls.get(call).answer({ ...media, mediaStream });
+  },
   reject: (call, status) => calls.get(call).terminate({ status_code: status }),
   cancel: (call) => calls.get(call).terminate(),
   bye: (call) => calls.get(call).terminate(),
