@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"crypto/rand"
 	"fmt"
 	"net"
 	"net/netip"
@@ -69,7 +70,7 @@ func (e *MediaEngine) Sessions(t testing.TB) string {
 		t.Fatalf("rtpengine: %v", err)
 	}
 	defer conn.Close()
-	if _, err := conn.Write([]byte("e2e d7:command4:liste")); err != nil {
+	if _, err := fmt.Fprintf(conn, "%s d7:command4:liste", rand.Text()); err != nil {
 		t.Fatalf("rtpengine: %v", err)
 	}
 	_ = conn.SetReadDeadline(time.Now().Add(patience))

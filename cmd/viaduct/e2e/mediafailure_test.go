@@ -102,8 +102,12 @@ func TestNoEngine(t *testing.T) {
 			if refusal.Header("Retry-After") == "" {
 				t.Error("the 503 has no Retry-After")
 			}
-			incoming := callee.Call(t, "alice")
-			incoming.waitResponse(t, "INVITE", 503)
+			// The PBX makes a 500 of a 503: RFC 3261 16.7, step 6.
+			callee.Call(t, "alice").waitResponse(t, "INVITE", 500)
+			refusal = lab.PBX.WaitReceived(t, "503", func(m Message) bool { return m.Response(503, "INVITE") }).Message
+			if refusal.Header("Retry-After") == "" {
+				t.Error("the 503 to the PBX has no Retry-After")
+			}
 
 			lab.Engines[0].Start(t)
 			lab.Via.WaitLog(t, "rtpengine up")
