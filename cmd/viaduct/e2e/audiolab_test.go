@@ -22,7 +22,7 @@ func newAudioLab(t testing.TB, stack Stack, leg Leg, flags ...string) *AudioLab 
 func newAudioLabWith(t testing.TB, stack Stack, leg Leg, engines []*MediaEngine, flags ...string) *AudioLab {
 	t.Helper()
 	for _, engine := range engines {
-		flags = append(flags, "--rtpengine="+engine.NG.String())
+		flags = append(flags, "--rtpengine="+engine.Commands.String())
 	}
 	lab := &AudioLab{Lab: newLab(t, stack, leg, flags...), Engines: engines}
 	lab.bridged = true

@@ -17,6 +17,9 @@ import (
 type MediaEngine struct {
 	NG netip.AddrPort // where it takes commands
 
+	// Commands is where viaduct sends them: NG, unless something is in between.
+	Commands netip.AddrPort
+
 	program []string
 	process *Process
 }
@@ -37,6 +40,7 @@ func startMediaEngine(t testing.TB) *MediaEngine {
 	nth := int(enginesStarted.Add(1)) - 1
 	ports := mediaPorts + nth*portsEachEngine%(mediaPortsEnd-mediaPorts)
 	e := &MediaEngine{NG: loopback.freePort(t)}
+	e.Commands = e.NG
 	e.program = []string{
 		"rtpengine", "--config-file=none", "--table=-1", "--foreground", "--log-stderr", "--num-threads=2",
 		"--interface=" + loopback.IP.String(), "--listen-ng=" + e.NG.String(),
