@@ -12,32 +12,34 @@ const (
 // TestAudio: calls between browsers that know WebRTC and phones that know plain
 // RTP.
 func TestAudio(t *testing.T) {
+	both := []Stack{JsSIP, SIPJS}
 	for i, scenario := range []struct {
-		name string
-		play func(t *testing.T, lab *AudioLab)
+		name   string
+		play   func(t *testing.T, lab *AudioLab)
+		stacks []Stack // default: both
 	}{
 		{"browser calls, browser hangs up", func(t *testing.T, lab *AudioLab) {
 			call, plain := callPlain(t, lab)
 			call.Bye(t)
 			plain.WaitRequest(t, "BYE")
 			call.Wait(t, "ended")
-		}},
+		}, both},
 		{"browser calls, phone hangs up", func(t *testing.T, lab *AudioLab) {
 			call, plain := callPlain(t, lab)
 			plain.Bye(t)
 			call.Wait(t, "ended")
-		}},
+		}, both},
 		{"phone calls, browser hangs up", func(t *testing.T, lab *AudioLab) {
 			call, plain := plainCalls(t, lab)
 			call.Bye(t)
 			plain.WaitRequest(t, "BYE")
 			call.Wait(t, "ended")
-		}},
+		}, both},
 		{"phone calls, phone hangs up", func(t *testing.T, lab *AudioLab) {
 			call, plain := plainCalls(t, lab)
 			plain.Bye(t)
 			call.Wait(t, "ended")
-		}},
+		}, both},
 		{"phone calls without an offer", func(t *testing.T, lab *AudioLab) {
 			phone := lab.Talker(lab.Stack, "alice", aliceTone)
 			plain := lab.PlainPhone(plainTone).CallLate(t, "alice")
@@ -48,7 +50,7 @@ func TestAudio(t *testing.T) {
 			waitTalk(t, call, plain)
 			plain.Bye(t)
 			call.Wait(t, "ended")
-		}},
+		}, both},
 		{"early media", func(t *testing.T, lab *AudioLab) {
 			phone, callee := lab.Talker(lab.Stack, "alice", aliceTone), lab.PlainPhone(plainTone)
 			call := phone.Call(t, callee.URI(), map[string]any{"earlyMedia": true})
@@ -63,7 +65,7 @@ func TestAudio(t *testing.T) {
 			callee.RTP.WaitHeard(t, 0, aliceTone)
 			call.Bye(t)
 			plain.WaitRequest(t, "BYE")
-		}},
+		}, both},
 		{"digits", func(t *testing.T, lab *AudioLab) {
 			call, plain := callPlain(t, lab)
 			call.Dial(t, "19#")
@@ -75,7 +77,7 @@ func TestAudio(t *testing.T) {
 			}
 			plain.Bye(t)
 			call.Wait(t, "ended")
-		}},
+		}, both},
 		{"hold and resume by the browser", func(t *testing.T, lab *AudioLab) {
 			call, plain := callPlain(t, lab)
 			here, there := call.Page.Events.Mark(), plain.phone.RTP.Heard.Mark()
@@ -88,7 +90,7 @@ func TestAudio(t *testing.T) {
 			plain.phone.RTP.WaitHeard(t, there, aliceTone)
 			call.Bye(t)
 			plain.WaitRequest(t, "BYE")
-		}},
+		}, both},
 		{"hold and resume by the phone", func(t *testing.T, lab *AudioLab) {
 			call, plain := callPlain(t, lab)
 			here, there := call.Page.Events.Mark(), plain.phone.RTP.Heard.Mark()
@@ -101,7 +103,60 @@ func TestAudio(t *testing.T) {
 			plain.phone.RTP.WaitHeard(t, there, aliceTone)
 			plain.Bye(t)
 			call.Wait(t, "ended")
-		}},
+		}, both},
+		{"phone renegotiates, with an offer and without", func(t *testing.T, lab *AudioLab) {
+			call, plain := callPlain(t, lab)
+			for i, renegotiate := range []func(){
+				func() { plain.Renegotiate(t, "sendrecv") },
+				func() { plain.RenegotiateLate(t) },
+			} {
+				renegotiate()
+				waitOtherTones(t, call, plain, 100*(i+1))
+			}
+			plain.Bye(t)
+			call.Wait(t, "ended")
+		}, both},
+		{"browser renegotiates", func(t *testing.T, lab *AudioLab) {
+			call, plain := callPlain(t, lab)
+			call.Reinvite(t)
+			call.WaitResponse(t, "INVITE", 200)
+			waitOtherTones(t, call, plain, 100)
+			call.Bye(t)
+			plain.WaitRequest(t, "BYE")
+		}, both},
+		{"UPDATE both ways", func(t *testing.T, lab *AudioLab) {
+			call, plain := callPlain(t, lab)
+			plain.Update(t, "sendrecv")
+			waitOtherTones(t, call, plain, 100)
+			call.Update(t)
+			call.WaitResponse(t, "UPDATE", 200)
+			waitOtherTones(t, call, plain, 200)
+			plain.Bye(t)
+			call.Wait(t, "ended")
+		}, []Stack{JsSIP}},
+		{"phone refuses", func(t *testing.T, lab *AudioLab) {
+			phone, callee := lab.Talker(lab.Stack, "alice", aliceTone), lab.PlainPhone(plainTone)
+			call := phone.Call(t, callee.URI())
+			callee.WaitCall(t, 1).Refuse(t, "486 Busy Here")
+			if failed := call.Wait(t, "failed"); failed.Status != 486 {
+				t.Errorf("%d %s, want 486", failed.Status, failed.Cause)
+			}
+		}, both},
+		{"browser refuses", func(t *testing.T, lab *AudioLab) {
+			phone := lab.Talker(lab.Stack, "alice", aliceTone)
+			plain := lab.PlainPhone(plainTone).Call(t, "alice")
+			call := phone.WaitCall(t, 1)
+			call.Reject(t, 486)
+			plain.waitResponse(t, "INVITE", 486)
+		}, both},
+		{"browser gives up", func(t *testing.T, lab *AudioLab) {
+			phone, callee := lab.Talker(lab.Stack, "alice", aliceTone), lab.PlainPhone(plainTone)
+			call := phone.Call(t, callee.URI())
+			callee.WaitCall(t, 1).Progress(t, "183 Session Progress", true)
+			call.Wait(t, "progress")
+			call.Cancel(t)
+			call.Wait(t, "failed")
+		}, both},
 		{"browser calls baresip", func(t *testing.T, lab *AudioLab) {
 			phone, callee := lab.Talker(lab.Stack, "alice", aliceTone), lab.Baresip(plainTone)
 			call := phone.Call(t, callee.URI())
@@ -116,7 +171,7 @@ func TestAudio(t *testing.T) {
 			call.Bye(t)
 			callee.Wait(t, "CALL_CLOSED")
 			callee.WantRecorded(t, aliceTone)
-		}},
+		}, both},
 		{"baresip calls browser", func(t *testing.T, lab *AudioLab) {
 			phone, caller := lab.Talker(lab.Stack, "alice", aliceTone), lab.Baresip(plainTone)
 			caller.Do(t, "dial", phone.URI())
@@ -136,9 +191,9 @@ func TestAudio(t *testing.T) {
 			call.Wait(t, "ended")
 			caller.Wait(t, "CALL_CLOSED")
 			caller.WantRecorded(t, aliceTone)
-		}},
+		}, both},
 	} {
-		for j, stack := range []Stack{JsSIP, SIPJS} {
+		for j, stack := range scenario.stacks {
 			t.Run(scenario.name+"/"+string(stack), func(t *testing.T) {
 				t.Parallel()
 				lab := newAudioLab(t, stack, legs[(i+3*j)%len(legs)])
@@ -162,6 +217,18 @@ func callPlain(t *testing.T, lab *AudioLab) (*Call, *PlainCall) {
 	plain.WaitRequest(t, "ACK")
 	waitTalk(t, call, plain)
 	return call, plain
+}
+
+// waitOtherTones has the phone sound otherwise than before, which the browser
+// hears; and the phone still hears the browser.
+func waitOtherTones(t *testing.T, call *Call, plain *PlainCall, by int) {
+	t.Helper()
+	mark := call.Page.Events.Mark()
+	plain.phone.RTP.SetTone(plainTone + by)
+	call.WaitHeard(t, mark, plainTone+by)
+	if heard := plain.phone.RTP.Heard.All(); !sounds(heard[len(heard)-1], aliceTone) {
+		plain.phone.RTP.WaitHeard(t, len(heard), aliceTone)
+	}
 }
 
 // plainCalls is callPlain the other way round.

@@ -122,3 +122,34 @@ func TestNoEngine(t *testing.T) {
 		})
 	}
 }
+
+// TestEngineKilledInSetup: a call whose engine dies between the offer and the
+// answer fails at both ends, and does not hang.
+func TestEngineKilledInSetup(t *testing.T) {
+	for i, stack := range []Stack{JsSIP, SIPJS} {
+		t.Run(string(stack), func(t *testing.T) {
+			t.Parallel()
+			lab := newAudioLab(t, stack, legs[4+i])
+			phone, callee := lab.Talker(stack, "alice", aliceTone), lab.PlainPhone(plainTone)
+			call := phone.Call(t, callee.URI())
+			plain := callee.WaitCall(t, 1)
+			lab.Engines[0].Kill(t)
+			plain.Answer(t)
+			plain.WaitRequest(t, "BYE")
+			phone.Page.Events.WaitFor(t, "the call to end", func(e Event) bool {
+				return e.Call == call.id && (e.Name == "failed" || e.Name == "ended")
+			})
+
+			lab.Engines[0].Start(t)
+			lab.Via.WaitLog(t, "rtpengine up")
+			call = phone.Call(t, callee.URI())
+			plain = callee.WaitCall(t, 2)
+			plain.Answer(t)
+			call.Wait(t, "confirmed")
+			waitTalk(t, call, plain)
+			plain.Bye(t)
+			call.Wait(t, "ended")
+			lab.WaitNoSession(t)
+		})
+	}
+}

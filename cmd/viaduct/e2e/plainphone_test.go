@@ -113,12 +113,24 @@ func (p *PlainPhone) react(m Message) {
 	switch {
 	case m.Request("ACK"):
 		p.agree(m)
-	case m.IsRequest() && m.Method() != "CANCEL" && strings.Contains(m.Header("To"), "tag="):
+	case m.Request("CANCEL"):
+		p.respond(m, "200 OK", "")
+		p.cancelled(m.Header("Call-ID"))
+	case m.IsRequest() && strings.Contains(m.Header("To"), "tag="):
 		p.reactInDialog(m)
 	case m.Request("INVITE") && m.Body != "" && !isPlain(m.Body):
 		p.respond(m, "488 Not Acceptable Here", "")
 	case m.Status()/100 == 2, m.Status() == 183:
 		p.agree(m)
+	}
+}
+
+// cancelled ends the INVITE of a call that rings.
+func (p *PlainPhone) cancelled(callID string) {
+	for _, m := range p.Messages.All() {
+		if m.Request("INVITE") && m.Header("Call-ID") == callID {
+			p.respond(m, "487 Request Terminated", "")
+		}
 	}
 }
 
@@ -380,6 +392,14 @@ func (c *PlainCall) Renegotiate(t testing.TB, direction string) {
 	c.request("INVITE", c.phone.description(c.id))
 	c.waitResponse(t, "INVITE", 200)
 	c.request("ACK", "")
+}
+
+// RenegotiateLate has the peer offer, by a re-INVITE without a body.
+func (c *PlainCall) RenegotiateLate(t testing.TB) {
+	t.Helper()
+	c.request("INVITE", "")
+	c.waitResponse(t, "INVITE", 200)
+	c.request("ACK", c.phone.description(c.id))
 }
 
 // Update is Renegotiate by UPDATE.
