@@ -59,3 +59,70 @@ func wantPlainAtPBX(t *testing.T, lab *AudioLab) {
 		t.Error("the PBX has seen no description")
 	}
 }
+
+// TestUnbridged: without an engine, and with none there that need not be, bodies
+// are left alone: browsers talk to each other.
+func TestUnbridged(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		lab  func(t *testing.T) *AudioLab
+	}{
+		{"no engine", func(t *testing.T) *AudioLab {
+			return &AudioLab{Lab: newLab(t, JsSIP, legs[0])}
+		}},
+		{"optional engine", func(t *testing.T) *AudioLab {
+			engine := startMediaEngine(t)
+			engine.Kill(t)
+			lab := newAudioLabWith(t, JsSIP, legs[2], []*MediaEngine{engine}, "--rtpengine-optional")
+			lab.Engines = nil
+			return lab
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			lab := test.lab(t)
+			alice, bob := lab.Talker(JsSIP, "alice", aliceTone), lab.Talker(SIPJS, "bob", bobTone)
+			call := alice.Call(t, bob.URI())
+			answered := bob.WaitCall(t, 1)
+			answered.Answer(t)
+			call.Wait(t, "confirmed")
+			call.Listen(t)
+			answered.Listen(t)
+			call.WaitHeard(t, 0, bobTone)
+			answered.WaitHeard(t, 0, aliceTone)
+			offered := alice.Page.SentFrame(t, "INVITE", func(m Message) bool { return m.Request("INVITE") })
+			arrived := bob.Page.ReceivedFrame(t, "INVITE", func(m Message) bool { return m.Request("INVITE") })
+			if arrived.Body != offered.Body {
+				t.Errorf("offered\n%s\narrived\n%s", offered.Body, arrived.Body)
+			}
+			call.Bye(t)
+			answered.Wait(t, "ended")
+		})
+	}
+}
+
+// TestDirection: an engine with a network of its own on each side shows the
+// browser and the PBX the address that each can reach.
+func TestDirection(t *testing.T) {
+	t.Parallel()
+	engine := startMediaEngineOn(t, "web/127.0.0.1", "pbx/127.0.0.2")
+	lab := newAudioLabWith(t, SIPJS, legs[1], []*MediaEngine{engine}, "--rtpengine-direction=web,pbx")
+	call, plain := callPlain(t, lab)
+	if address := addressLine.FindStringSubmatch(plain.invite.Body); address[1] != "127.0.0.2" {
+		t.Errorf("the phone is told of %s", address[1])
+	}
+	ok := call.Page.ReceivedFrame(t, "200", func(m Message) bool { return m.Response(200, "INVITE") })
+	if address := addressLine.FindStringSubmatch(ok.Body); address[1] != "127.0.0.1" {
+		t.Errorf("the browser is told of %s", address[1])
+	}
+	// What the phone offers goes the other way.
+	plain.Renegotiate(t, "sendrecv")
+	waitOtherTones(t, call, plain, 100)
+	offer := call.Page.ReceivedFrame(t, "re-INVITE", func(m Message) bool { return m.Request("INVITE") })
+	if address := addressLine.FindStringSubmatch(offer.Body); address[1] != "127.0.0.1" {
+		t.Errorf("the browser is offered %s", address[1])
+	}
+	call.Bye(t)
+	plain.WaitRequest(t, "BYE")
+	lab.WaitNoSession(t)
+}

@@ -37,14 +37,24 @@ var enginesStarted atomic.Int32
 // startMediaEngine starts an engine and returns when it takes commands.
 func startMediaEngine(t testing.TB) *MediaEngine {
 	t.Helper()
+	return startMediaEngineOn(t, loopback.IP.String())
+}
+
+// startMediaEngineOn is startMediaEngine with these interfaces for media, as
+// rtpengine's --interface has them.
+func startMediaEngineOn(t testing.TB, interfaces ...string) *MediaEngine {
+	t.Helper()
 	nth := int(enginesStarted.Add(1)) - 1
 	ports := mediaPorts + nth*portsEachEngine%(mediaPortsEnd-mediaPorts)
 	e := &MediaEngine{NG: loopback.freePort(t)}
 	e.Commands = e.NG
 	e.program = []string{
 		"rtpengine", "--config-file=none", "--table=-1", "--foreground", "--log-stderr", "--num-threads=2",
-		"--interface=" + loopback.IP.String(), "--listen-ng=" + e.NG.String(),
+		"--listen-ng=" + e.NG.String(),
 		fmt.Sprintf("--port-min=%d", ports), fmt.Sprintf("--port-max=%d", ports+portsEachEngine-1),
+	}
+	for _, one := range interfaces {
+		e.program = append(e.program, "--interface="+one)
 	}
 	e.Start(t)
 	return e
