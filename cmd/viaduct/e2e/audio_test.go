@@ -104,6 +104,21 @@ func TestAudio(t *testing.T) {
 			plain.Bye(t)
 			call.Wait(t, "ended")
 		}, both},
+		{"music on hold", func(t *testing.T, lab *AudioLab) {
+			call, plain := callPlain(t, lab)
+			here, there := call.Page.Events.Mark(), plain.phone.RTP.Heard.Mark()
+			plain.phone.RTP.SetTone(plainTone + 100)
+			plain.Renegotiate(t, "sendonly")
+			call.WaitHeard(t, here, plainTone+100)
+			plain.phone.RTP.WaitHeard(t, there, 0)
+			here, there = call.Page.Events.Mark(), plain.phone.RTP.Heard.Mark()
+			plain.phone.RTP.SetTone(plainTone)
+			plain.Renegotiate(t, "sendrecv")
+			call.WaitHeard(t, here, plainTone)
+			plain.phone.RTP.WaitHeard(t, there, aliceTone)
+			plain.Bye(t)
+			call.Wait(t, "ended")
+		}, both},
 		{"phone renegotiates, with an offer and without", func(t *testing.T, lab *AudioLab) {
 			call, plain := callPlain(t, lab)
 			for i, renegotiate := range []func(){
