@@ -189,7 +189,7 @@ func (g *Gateway) waitsOn(f *flow, w *work, way Direction, from transport.Source
 		return false, ReasonMediaOverflow
 	}
 	if first {
-		g.goOn(f)
+		go g.goOn(f) // not here: whoever delivers what was held has a lock that goOn wants
 	}
 	return true, 0
 }

@@ -63,6 +63,8 @@ func (g *Gateway) requestDown(from transport.Source, w *work) {
 			return
 		}
 	}
+	w.leg = token.ID
+	g.abandon(w)
 	g.endMedia(m, token.ID, nil)
 	if to == nil && w.waiting != nil {
 		to = w.waiting.flow
@@ -98,6 +100,9 @@ func (g *Gateway) writeDown(from transport.Source, w *work, hop *rewrite.ViaHop,
 	if waits, r := g.bridge(to, w, Down, from, token.ID, &w.media); waits {
 		return true
 	} else if r != 0 {
+		if g.repeats(from.Proto) {
+			g.arrives(w, hop, nil) // no browser gets its ACK either
+		}
 		g.giveUp(from, w, r)
 		return true
 	}
@@ -107,7 +112,6 @@ func (g *Gateway) writeDown(from transport.Source, w *work, hop *rewrite.ViaHop,
 	g.traceRelayed(Down, to, from.Proto, from.Addr, w)
 	to.activity.opens(m, Down)
 	if to.conn.Send(w.out) != nil {
-		g.abandon(w)
 		return false
 	}
 	to.activity.passed(m, Down)
