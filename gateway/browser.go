@@ -291,6 +291,9 @@ func (g *Gateway) openDown(f *flow, w *work) Reason {
 		return ReasonForgedResponse
 	}
 	w.leg = token.ID
+	if w.waiting != nil {
+		return 0 // it was the client when the response came
+	}
 	// A client that is not bound anywhere is on its way back: it alone has seen
 	// the seal. One that is bound elsewhere may be half-open there.
 	if on := g.clients.flow(token.ID); on != nil && on != f {

@@ -351,6 +351,7 @@ func (g *Gateway) expireHeld(h *heldMessage) {
 // giveUp is refuseDown for what has begun a transaction: its answer is sent again.
 func (g *Gateway) giveUp(from transport.Source, w *work, r Reason) {
 	g.noteRefusedDown(from, w, r)
+	g.endCancelled(w)
 	w.out = w.out[:0]
 	if a := g.answerFor(r, &w.msg); a.Status != 0 {
 		g.answerHeld(from, w, a)

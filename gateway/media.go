@@ -357,6 +357,16 @@ func (g *Gateway) endMedia(m *rewrite.Message, leg rewrite.ClientID, seal *rewri
 	g.hangUp(legName(m, leg))
 }
 
+// endCancelled does so for the call of a CANCEL that its browser was not there
+// for: nobody answers the INVITE any more.
+func (g *Gateway) endCancelled(w *work) {
+	if m := &w.msg; g.media != nil && m.Request && m.Is("CANCEL") && !m.Tagged() {
+		if token, ok := g.openToken(w); ok {
+			g.hangUp(legName(m, token.ID))
+		}
+	}
+}
+
 // endMediaOf does so for a BYE of a browser. It has no Contact, and so may be of
 // any client that the flow is known to have.
 func (g *Gateway) endMediaOf(f *flow, m *rewrite.Message, leg rewrite.ClientID) {

@@ -3,6 +3,7 @@ package gateway
 import (
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -209,6 +210,12 @@ func TestSecondEngine(t *testing.T) {
 	ok := l.expectWebRTC(l.down(p, got.reply("200 OK").withSDP(plainRTP(40000))))
 	c := l.dial(p, token, invite, ok)
 	l.up(p, c.ackOf(invite))
+
+	// A change moves the media to the engine that is the first choice again.
+	hold := c.ofBrowser("INVITE").withSDP(webRTC("actpass", "0", "a=sendonly"))
+	got = l.expectPlain(l.up(p, hold))
+	l.expectWebRTC(l.down(p, got.reply("200 OK").withSDP(plainRTP(40000, "a=recvonly"))))
+	l.up(p, c.ackOf(hold))
 	got = l.up(p, c.ofBrowser("BYE"))
 	l.expectCalls(0)
 	l.down(p, got.reply("200 OK"))
@@ -295,6 +302,27 @@ func TestBrowserGoneWhileItsMediaWaits(t *testing.T) {
 	p.read()
 	got := l.expectWebRTC(p.read())
 	p.send(got.reply("486 Busy Here"))
+	l.expectCalls(0)
+}
+
+// TestBrowserGoneWhileRinging: the CANCEL that nobody is there for ends the media.
+func TestBrowserGoneWhileRinging(t *testing.T) {
+	l := newMediaLab(t, 1)
+	var later atomic.Int64
+	l.tune = func(gw *Gateway) {
+		gw.started = gw.started.Add(-time.Hour) // it is known where everybody is
+		gw.clients.now = func() time.Time { return time.Now().Add(time.Duration(later.Load())) }
+	}
+	l.restart()
+	p := l.phone("alice")
+	invite := l.pbx.request("INVITE", l.registered(p)).withSDP(plainRTP(40000))
+	l.answered(p, l.down(p, invite), "180 Ringing")
+	l.hangUp(p.browser)
+	l.expectCalls(1)
+	later.Store(int64(comeback))
+	cancel := invite.as("CANCEL").without("Content-Type").withBody("")
+	l.pbx.send(cancel)
+	expectAnswer(t, cancel.receivedFrom(l.pbx.conn.LocalAddr()), l.pbx.read(), 480)
 	l.expectCalls(0)
 }
 
