@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -136,6 +137,9 @@ func TestEngineHangs(t *testing.T) {
 	alice.send(hold)
 	message := alice.request("MESSAGE", "sip:bob@pbx.example")
 	alice.send(message)
+	eventually(t, "both wait", func() bool {
+		return slices.ContainsFunc(l.gw.flows.list(), func(f *flow) bool { return f.waiting.some.Load() == 2 })
+	})
 	l.pbx.send(l.pbx.request("OPTIONS", token))
 	l.expectAlive(bob) // the browser of nobody else waits
 
