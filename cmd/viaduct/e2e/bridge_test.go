@@ -41,6 +41,30 @@ func TestAudioBetweenBrowsers(t *testing.T) {
 	}
 }
 
+// TestAudioOfFork: a call that rings at two browsers has a session for each; the
+// one that is not taken ends with its 487, the other one is heard.
+func TestAudioOfFork(t *testing.T) {
+	t.Parallel()
+	lab := newAudioLab(t, JsSIP, legs[5])
+	taker, other := lab.Talker(JsSIP, "alice", aliceTone), lab.Talker(SIPJS, "alice", bobTone)
+	plain := lab.PlainPhone(plainTone).Call(t, "alice")
+	call, missed := taker.WaitCall(t, 1), other.WaitCall(t, 1)
+	lab.Engines[0].wait(t, "both legs want a session, there is", func(calls string) bool {
+		return strings.Count(calls, plain.id) == 2
+	})
+	call.Answer(t)
+	plain.WaitAnswer(t)
+	call.Wait(t, "confirmed")
+	missed.Wait(t, "failed")
+	waitTalk(t, call, plain)
+	lab.Engines[0].wait(t, "one leg wants a session, there is", func(calls string) bool {
+		return strings.Count(calls, plain.id) == 1
+	})
+	plain.Bye(t)
+	call.Wait(t, "ended")
+	lab.WaitNoSession(t)
+}
+
 // wantPlainAtPBX wants every description that the PBX has seen to be plain RTP.
 func wantPlainAtPBX(t *testing.T, lab *AudioLab) {
 	t.Helper()
@@ -98,6 +122,18 @@ func TestUnbridged(t *testing.T) {
 			call.Bye(t)
 			answered.Wait(t, "ended")
 		})
+	}
+}
+
+// TestPlainPhoneRefuses: what this is all for. Without an engine a plain phone is
+// offered what it cannot take.
+func TestPlainPhoneRefuses(t *testing.T) {
+	t.Parallel()
+	lab := &AudioLab{Lab: newLab(t, JsSIP, legs[3])}
+	phone, callee := lab.Talker(JsSIP, "alice", aliceTone), lab.PlainPhone(plainTone)
+	call := phone.Call(t, callee.URI())
+	if failed := call.Wait(t, "failed"); failed.Status != 488 {
+		t.Errorf("%d %s, want 488", failed.Status, failed.Cause)
 	}
 }
 
