@@ -367,6 +367,23 @@ func (g *Gateway) endCancelled(w *work) {
 	}
 }
 
+// endUnanswered does so for a browser's INVITE, as it was sent, that the SIP
+// server has not answered in all its time.
+func (g *Gateway) endUnanswered(msg []byte) {
+	if g.media == nil {
+		return
+	}
+	w := g.works.get()
+	defer g.works.put(w)
+	m := &w.msg
+	if m.Scan(msg) != rewrite.Sound || !m.Request || !m.Is("INVITE") || m.Tagged() {
+		return
+	}
+	if _, ok := g.openUp(w); ok {
+		g.hangUp(legName(m, w.up.Client))
+	}
+}
+
 // endMediaOf does so for a BYE of a browser. It has no Contact, and so may be of
 // any client that the flow is known to have.
 func (g *Gateway) endMediaOf(f *flow, m *rewrite.Message, leg rewrite.ClientID) {

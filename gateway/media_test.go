@@ -224,6 +224,17 @@ func TestRefusedCalls(t *testing.T) {
 	}
 }
 
+// TestUnansweredCall: an INVITE that the PBX never answers is no call in the end.
+func TestUnansweredCall(t *testing.T) {
+	l := newMediaLab(t, 1)
+	p := l.phone("alice")
+	l.registered(p)
+	got := l.up(p, p.invite("sip:bob@pbx.example").withSDP(webRTC("actpass", "0")))
+	l.expectCalls(1)
+	l.gw.endUnanswered([]byte(got)) // as after half a minute
+	l.expectCalls(0)
+}
+
 // TestOtherMedia: video and data that the phone does not take are refused in the
 // answer, and the audio is bridged.
 func TestOtherMedia(t *testing.T) {

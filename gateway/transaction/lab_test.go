@@ -36,7 +36,7 @@ func newLab(t *testing.T) *lab {
 			}
 			l.note(string(msg))
 		},
-		Unanswered: func(Peer) { l.note("unanswered") },
+		Unanswered: func(Peer, []byte) { l.note("unanswered") },
 	})
 	return l
 }
