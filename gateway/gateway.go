@@ -15,6 +15,7 @@
 // of them live, move.go who has to change over, clients.go who is where,
 // unreliable.go what is sent again, held.go what waits for a browser that is away,
 // media.go what is bridged by rtpengine, mediaqueue.go what waits for that,
+// mediaend.go when that is over,
 // refuse.go what is not relayed and who is told, trace.go who looks on.
 package gateway
 
