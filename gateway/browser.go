@@ -44,6 +44,7 @@ func (g *Gateway) requestUp(f *flow, w *work) {
 		return
 	}
 	if g.endsOwnAnswer(w) {
+		f.activity.passed(&w.msg, Up)
 		return
 	}
 	if r := checkRequest(&w.msg, &hop); r != 0 {
@@ -66,6 +67,7 @@ func (g *Gateway) requestUp(f *flow, w *work) {
 		r = g.relayUp(f, w, &hop)
 	}
 	if r != 0 {
+		f.activity.refused(&w.msg, Up)
 		g.refuse(f, w, r)
 		return
 	}

@@ -15,8 +15,9 @@ type clients struct {
 	mu       sync.RWMutex
 	byID     map[rewrite.ClientID]binding
 	byOrigin map[rewrite.Origin]rewrite.ClientID // the last one that registered
-	max      int                                 // entries without a flow
-	gone     int                                 // entries without a flow, now
+	max      int                                 // entries without a flow, of either kind
+	gone     int                                 // registered ones without a flow, now
+	guests   int                                 // others without a flow, now
 	now      func() time.Time
 }
 
@@ -75,17 +76,15 @@ func (c *clients) page(t *rewrite.Token, b binding) binding {
 	return binding{}
 }
 
-// expected reports whether a client was connected until a moment ago.
+// expected reports whether a client is connected by now, or was until a moment ago.
 func (c *clients) expected(t *rewrite.Token) bool {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	b := c.byID[t.ID]
-	return c.leftJustNow(b) || !b.registered && c.leftJustNow(c.page(t, b))
+	return c.near(b) || !b.registered && c.near(c.page(t, b))
 }
 
-func (c *clients) leftJustNow(b binding) bool {
-	return b.flow == nil && c.now().Sub(b.left) < comeback
-}
+func (c *clients) near(b binding) bool { return b.flow != nil || c.now().Sub(b.left) < comeback }
 
 // any reports whether a flow has a client: one that is registered, or that has
 // formed a dialog.
@@ -198,7 +197,7 @@ func (c *clients) unregisterAbsent(origin rewrite.Origin) {
 	}
 }
 
-// leave is called when a flow is gone.
+// leave is called when a flow takes nothing any more, and when it is gone.
 func (c *clients) leave(f *flow) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -206,7 +205,7 @@ func (c *clients) leave(f *flow) {
 	f.closed = true
 	for _, id := range f.owned {
 		b := c.byID[id]
-		if c.gone < c.max {
+		if *c.away(b) < c.max {
 			b.flow, b.left = nil, now
 			c.put(id, b)
 		} else {
@@ -221,7 +220,7 @@ func (c *clients) leave(f *flow) {
 func (c *clients) sweep() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.gone == 0 {
+	if c.gone+c.guests == 0 {
 		return
 	}
 	now := c.now()
@@ -238,11 +237,20 @@ func (c *clients) put(id rewrite.ClientID, b binding) {
 	c.remove(id)
 	c.byID[id] = b
 	if b.flow == nil {
-		c.gone++
+		*c.away(b)++
 	}
 	if _, taken := c.byOrigin[b.origin]; b.registered && (b.flow != nil || !taken) {
 		c.byOrigin[b.origin] = id
 	}
+}
+
+// away is the count that a binding without a flow is in: those whom no SIP server
+// has accepted push nobody out.
+func (c *clients) away(b binding) *int {
+	if b.registered {
+		return &c.gone
+	}
+	return &c.guests
 }
 
 func (c *clients) remove(id rewrite.ClientID) {
@@ -251,7 +259,7 @@ func (c *clients) remove(id rewrite.ClientID) {
 		return
 	}
 	if b.flow == nil {
-		c.gone--
+		*c.away(b)--
 	}
 	if b.registered && c.byOrigin[b.origin] == id {
 		delete(c.byOrigin, b.origin)

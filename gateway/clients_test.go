@@ -142,3 +142,30 @@ func TestInviteGenerations(t *testing.T) {
 		}
 	}
 }
+
+// TestPage: one that never registers is reached by the client of its page that
+// has registered last, though an earlier one leaves later, and is expected with it.
+func TestPage(t *testing.T) {
+	c, at := newTestClients(10)
+	const origin = 7
+	first, second := &flow{}, &flow{}
+	c.register(1, origin, nil, first, time.Hour)
+	c.register(2, origin, nil, second, time.Hour)
+	c.claim(3, origin, first)
+	c.leave(first)
+	for _, token := range []rewrite.Token{{ID: 3}, {ID: 3, Origin: origin}, {ID: 4, Origin: origin}} {
+		if c.reach(&token) != second {
+			t.Errorf("%+v is not reached", token)
+		}
+		if c.reach(&rewrite.Token{ID: 1, Origin: origin}) != nil {
+			t.Error("one that is registered is reached elsewhere")
+		}
+	}
+	at.seconds.Store(100)
+	c.leave(second)
+	for id, want := range map[rewrite.ClientID]bool{1: false, 2: true, 3: true} {
+		if c.expected(&rewrite.Token{ID: id, Origin: origin}) != want {
+			t.Errorf("%d is expected: %v", id, !want)
+		}
+	}
+}

@@ -31,7 +31,25 @@ func (g *Gateway) drain(failed <-chan error) error {
 	if left := len(g.flows.list()); left > 0 {
 		g.log.Warn("not waiting any longer", zap.Int("connections", left))
 	}
-	return g.sendAway(failed, lastSpread, time.Now().Add(lastSpread), func(*flow, time.Time) bool { return true })
+	if err := g.sendAway(failed, lastSpread, time.Now().Add(lastSpread), func(*flow, time.Time) bool { return true }); err != nil {
+		return err
+	}
+	g.dismissHeld()
+	return g.settle(failed, until)
+}
+
+// settle waits until the SIP server has what was said last, or until that time.
+func (g *Gateway) settle(failed <-chan error, until time.Time) error {
+	look := time.NewTicker(25 * time.Millisecond)
+	defer look.Stop()
+	for g.transactions.Pending() > 0 && time.Now().Before(until) {
+		select {
+		case err := <-failed:
+			return err
+		case <-look.C:
+		}
+	}
+	return nil
 }
 
 // sendAway closes the connections that may be closed, each from a moment of its

@@ -19,9 +19,11 @@ import (
 // concurrent use; the zero value is alive, as every upstream is until proved
 // otherwise.
 type health struct {
-	state atomic.Uint32 // a condition
-	rtt   atomic.Int64  // of the last OPTIONS that was answered, nanoseconds
-	spoke atomic.Bool   // something came from it since the open probe began
+	state  atomic.Uint32 // a condition
+	rtt    atomic.Int64  // of the last OPTIONS that was answered, nanoseconds
+	spoke  atomic.Bool   // something came from it since the open probe began
+	met    atomic.Bool   // something ever came from it
+	polite atomic.Bool   // it has answered an OPTIONS
 
 	mu    sync.Mutex // guards changes of state, and since
 	since time.Time  // when it began or ceased to be alive
@@ -119,26 +121,39 @@ func (g *Gateway) check(ctx context.Context, up *upstream) (answer string, err e
 	switch {
 	case ctx.Err() != nil:
 		return answer, err
-	case err == nil, errors.Is(err, errNoAnswer) && up.spoke.Load():
+	case err == nil:
+		up.polite.Store(true)
+		g.revive(up)
+		return answer, err
+	case errors.Is(err, errNoAnswer) && (up.spoke.Load() || up.ignoresOptions()):
 		g.revive(up)
 		return answer, err
 	}
 	before := g.bury(up, dead, err)
+	if before == dead {
+		g.leaveStream(up)
+	}
+	g.answerStuck(up, err)
 	if g.seek(ctx, up) && before != dead {
 		return g.check(ctx, up)
 	}
 	return answer, err
 }
 
-// heard notes that a response came which cannot be forged: whatever became of an
-// OPTIONS, the upstream lives.
+// heard notes that something came which cannot be forged, a seal or a token of
+// ours: whatever became of an OPTIONS, the upstream lives.
 func (g *Gateway) heard(from transport.Source) {
 	up := g.upstreamAt(from.Proto, from.Addr)
 	if up.likeness(from.Proto, from.Addr) == 0 || up.spoke.Load() { // a peer's says nothing
 		return
 	}
 	up.spoke.Store(true)
+	up.met.Store(true)
 }
+
+// ignoresOptions reports whether an upstream answers everything but OPTIONS: its
+// silence says nothing.
+func (h *health) ignoresOptions() bool { return h.met.Load() && !h.polite.Load() }
 
 // suspect takes an upstream for dead after a transport error, and has it asked
 // at once: whether it is dead, only an OPTIONS tells.

@@ -17,13 +17,16 @@ const (
 	maxHeld       = 1000
 	maxHeldBytes  = 8 << 20
 	maxHeldClient = 8
+	// maxHeldAnswers bounds the responses among them, which anyone can ask for: the
+	// rest of the room is for what the SIP server asks.
+	maxHeldAnswers = 200
 
 	// afterStart is how long after the start any client may be on its way back.
 	afterStart = 35 * time.Second
 	// holdDialog and holdInitial are how long a message is held from its first
 	// copy on, in a dialog and outside: a caller goes to voicemail in the end.
 	holdDialog  = 30 * time.Second
-	holdInitial = 8 * time.Second
+	holdInitial = 8*time.Second - 2*heldTick
 	// holdQuietly is how long an INVITE is held without a 100. RFC 3261 17.2.1: the
 	// server "MUST generate a 100 (Trying) response … unless it knows that the TU
 	// will generate a provisional or final response within 200 ms".
@@ -69,13 +72,16 @@ func (s *heldStore) len() int { return int(s.some.Load()) }
 func (s *heldStore) add(h *heldMessage) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	client := 0
+	client, answers := 0, 0
 	for _, o := range s.all {
 		if o.token.ID == h.token.ID {
 			client++
 		}
+		if o.answer {
+			answers++
+		}
 	}
-	if len(s.all) == maxHeld || s.bytes+len(h.text) > maxHeldBytes || client == maxHeldClient {
+	if h.answer && answers == maxHeldAnswers || len(s.all) == maxHeld || s.bytes+len(h.text) > maxHeldBytes || client == maxHeldClient {
 		return false
 	}
 	s.all = append(s.all, h)
@@ -136,17 +142,20 @@ func (s *heldStore) untried(now time.Time) (invites []*heldMessage) {
 	return invites
 }
 
-// hold keeps a message for a client that is away, or whose flow is closing, until
-// it is back; false if there is no hope, or no room.
-func (g *Gateway) hold(h *heldMessage, w *work, closing *flow) bool {
-	if closing == nil && time.Since(g.started) >= afterStart && !g.clients.expected(&h.token) {
+// hold keeps a message for a client that is away until it is back; false if there
+// is no hope, or no room.
+func (g *Gateway) hold(h *heldMessage, w *work) bool {
+	if time.Since(g.started) >= afterStart && !g.clients.expected(&h.token) {
 		return false
 	}
 	m, now := &w.msg, time.Now()
 	h.text = bytes.Clone(m.Raw)
-	h.until = now.Add(holdInitial)
+	h.until = now.Add(holdInitial - g.transactions.Waited(h.id)) // it may have been lost with a connection
 	if m.Tagged() {
 		h.until = now.Add(holdDialog)
+	}
+	if h.answer {
+		h.until = now.Add(comeback)
 	}
 	if h.invite = m.Request && m.Is("INVITE"); h.invite {
 		h.trying = now.Add(holdQuietly)
@@ -155,59 +164,60 @@ func (g *Gateway) hold(h *heldMessage, w *work, closing *flow) bool {
 		g.stats.heldTotal[heldRefused].Add(1)
 		return false
 	}
-	if on := g.clients.reach(&h.token); on != nil && on != closing {
-		g.deliver(on) // it came back in the meantime
-	}
 	return true
 }
 
-// await deals with a request whose client is not connected, or whose flow is
-// closing: it is held, or answered.
-func (g *Gateway) await(from transport.Source, w *work, via *rewrite.ViaHop, token *rewrite.Token, closing *flow) {
+// await deals with a request whose client is not connected: it is held, or
+// answered; false if the client is back. One that was lost has just been given to
+// a flow that was closing.
+func (g *Gateway) await(from transport.Source, w *work, via *rewrite.ViaHop, token *rewrite.Token, lost bool) bool {
 	m := &w.msg
+	if m.Is("OPTIONS") && !m.Tagged() {
+		g.refuseDown(from, w, ReasonNoConnection) // who asks whether a browser is there is told so
+		return true
+	}
+	g.held.giving.Lock()
+	defer g.held.giving.Unlock()
+	if g.clients.reach(token) != nil {
+		return false
+	}
 	id := w.idOfHop(via)
 	switch {
-	case m.Is("OPTIONS") && !m.Tagged():
-		g.refuseDown(from, w, ReasonNoConnection) // who asks whether a browser is there is told so
 	case m.Is("CANCEL") && g.cancelHeld(from, w, via, id):
-	case g.awaits(from, w, via, id, closing):
-	case g.hold(&heldMessage{id: id, token: *token, from: from}, w, closing):
+	case !lost && g.awaits(from, w, via, id):
+	case g.hold(&heldMessage{id: id, token: *token, from: from}, w):
 	default:
 		g.giveUp(from, w, ReasonNoConnection)
 	}
+	return true
 }
 
 // awaits reports whether a request is the copy of one that is held, or that was
 // answered. Such a copy is answered as that one was, the held INVITE by its 100;
 // the ACK of an answer ends that.
-func (g *Gateway) awaits(from transport.Source, w *work, via *rewrite.ViaHop, id uint64, closing *flow) bool {
+func (g *Gateway) awaits(from transport.Source, w *work, via *rewrite.ViaHop, id uint64) bool {
 	held := g.held.holds(id)
-	if closing != nil || !g.repeats(from.Proto) {
-		return held
-	}
-	return !g.arrives(w, via, nil) || held
+	return g.repeats(from.Proto) && !g.arrives(w, via, nil) || held
 }
 
-// holdResponse keeps a response for its client, which is away, or whose flow is
-// closing; false if it cannot be.
-func (g *Gateway) holdResponse(from transport.Source, w *work, closing *flow) bool {
+// holdResponse keeps a response for its client, which is away; false if it cannot be.
+func (g *Gateway) holdResponse(from transport.Source, w *work) bool {
 	if !w.up.HasClient || w.up.Register != rewrite.RegisterNone {
 		return false
 	}
 	token := rewrite.Token{ID: w.up.Client}
-	return g.hold(&heldMessage{token: token, from: from, answer: true}, w, closing)
+	if !g.hold(&heldMessage{token: token, from: from, answer: true}, w) {
+		return false
+	}
+	g.deliverTo(&token)
+	return true
 }
 
 // cancelHeld ends a held INVITE whose CANCEL has come. RFC 3261 9.2: the CANCEL
 // gets 200 and the INVITE 487.
 func (g *Gateway) cancelHeld(from transport.Source, w *work, via *rewrite.ViaHop, id uint64) bool {
-	if g.held.len() == 0 {
-		return false
-	}
 	invite := w.idOfInvite(via)
-	g.held.giving.Lock()
 	taken := g.held.take(func(h *heldMessage) bool { return h.invite && h.id == invite })
-	g.held.giving.Unlock()
 	if len(taken) == 0 {
 		return false
 	}
@@ -259,11 +269,23 @@ func (g *Gateway) deliver(f *flow) {
 	defer g.held.giving.Unlock()
 	for {
 		h := g.held.first(func(h *heldMessage) bool { return g.clients.reach(&h.token) == f })
-		if h == nil || !g.give(f, h) {
+		if h == nil {
+			return
+		}
+		// It may have come back after an earlier one was looked at.
+		h = g.held.first(func(o *heldMessage) bool { return o.token.ID == h.token.ID })
+		if !g.give(f, h) {
 			return // the rest waits on, for the flow is closing
 		}
-		g.held.remove(h)
 		g.stats.heldTotal[heldDelivered].Add(1)
+		g.held.remove(h)
+	}
+}
+
+// deliverTo does so for a client that may have come back since it was looked for.
+func (g *Gateway) deliverTo(client *rewrite.Token) {
+	if f := g.clients.reach(client); f != nil {
+		g.deliver(f)
 	}
 }
 
@@ -273,6 +295,9 @@ func (g *Gateway) give(f *flow, h *heldMessage) bool {
 	defer g.works.put(w)
 	if w.msg.Scan(h.text) != rewrite.Sound {
 		return true
+	}
+	if h.from.Proto == transport.ProtoUDP {
+		w.msg.CheckDatagram() // it is known to be sound: this cuts what is behind the body
 	}
 	if h.answer {
 		return g.giveResponse(f, h, w)
@@ -323,11 +348,26 @@ func (g *Gateway) keepHeld(ctx context.Context) {
 	}
 }
 
+// dismissHeld answers, at the end, what the SIP server does not repeat: it would
+// wait for an answer that nobody gives.
+func (g *Gateway) dismissHeld() {
+	g.held.giving.Lock()
+	defer g.held.giving.Unlock()
+	for _, h := range g.held.take(func(h *heldMessage) bool {
+		return !h.answer && (!g.repeats(h.from.Proto) || h.invite && h.trying.IsZero())
+	}) {
+		g.stats.heldTotal[heldExpired].Add(1)
+		g.expireHeld(h)
+	}
+}
+
 func (g *Gateway) tendHeld(now time.Time) {
 	g.held.giving.Lock()
 	defer g.held.giving.Unlock()
-	for _, h := range g.held.untried(now) {
-		g.answerText(h, rewrite.Answer{Status: 100, Phrase: "Trying"})
+	if !g.draining.Load() { // then the SIP server goes on repeating, to who comes after us
+		for _, h := range g.held.untried(now) {
+			g.answerText(h, rewrite.Answer{Status: 100, Phrase: "Trying"})
+		}
 	}
 	for _, h := range g.held.take(func(h *heldMessage) bool { return !now.Before(h.until) }) {
 		g.stats.heldTotal[heldExpired].Add(1)

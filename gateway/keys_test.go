@@ -19,6 +19,7 @@ type keyLab struct {
 func newKeyLab(t *testing.T) *keyLab {
 	t.Helper()
 	l := &keyLab{lab: preparedLab(t), lines: []string{rewrite.NewKeyLine()}}
+	undisturbed(&l.cfg)
 	l.cfg.TokenKeyFile = filepath.Join(t.TempDir(), "token.key")
 	l.write(l.lines[0])
 	l.start()

@@ -202,6 +202,7 @@ func TestMetricsOfWhatIsHeld(t *testing.T) {
 	if first, second := p.read(), p.read(); first.get("Call-ID") != message.get("Call-ID") && second.get("Call-ID") != message.get("Call-ID") {
 		t.Errorf("the browser gets\n%s\n%s", first, second)
 	}
+	l.expectHeld(0)
 	values, _ := l.gathered(registry)
 	if held, delivered := values["viaduct_held_messages"], values[`viaduct_held_total{outcome="delivered"}`]; held != 0 || delivered != 1 {
 		t.Errorf("%v messages are held and %v delivered, want 0 and 1", held, delivered)

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"math"
 	"math/rand/v2"
 	"time"
 
@@ -24,6 +25,9 @@ const (
 	movingEnds  = backAfter + backWithin + 1
 	movingSteps = 50 // in one interval
 )
+
+// forever is the time that one has who need not move while something is under way.
+const forever time.Duration = math.MaxInt64
 
 // placement says where a connected client is registered.
 type placement struct {
@@ -60,7 +64,8 @@ func (f *flow) aorOf(id rewrite.ClientID) []byte {
 // moveBrowsers closes the connections of browsers that are registered with
 // another upstream than the policy now gives them, so that they register where
 // they can be called. It does so for a while after the health of an upstream has
-// changed, and moves no connection twice for one change.
+// changed, and as long as some wait for the end of a call, and moves no connection
+// twice for one change.
 func (g *Gateway) moveBrowsers(ctx context.Context) {
 	if len(g.upstreams) == 1 {
 		return
@@ -69,17 +74,18 @@ func (g *Gateway) moveBrowsers(ctx context.Context) {
 	ticker := time.NewTicker(step)
 	defer ticker.Stop()
 	var placed []placement
-	for {
+	var looked time.Time
+	for waiting := false; ; {
 		select {
 		case <-ctx.Done():
 			return
 		case now := <-ticker.C:
-			if g.draining.Load() || !g.moving(now) {
+			if g.draining.Load() || !g.moving(now) && (!waiting || now.Sub(looked) < g.cfg.HealthInterval) {
 				placed = nil
 				continue
 			}
-			placed = g.clients.placed(placed[:0])
-			g.moveSome(placed, now, step)
+			placed, looked = g.clients.placed(placed[:0]), now
+			waiting = g.moveSome(placed, now, step)
 		}
 	}
 }
@@ -95,21 +101,24 @@ func (g *Gateway) moving(now time.Time) bool {
 }
 
 // moveSome closes those whose time has come. With a chance of one step in what
-// is left of them, they are spread evenly over the time that there is.
-func (g *Gateway) moveSome(placed []placement, now time.Time, step time.Duration) {
+// is left of them, they are spread evenly over the time that there is. It reports
+// whether there are others who have forever.
+func (g *Gateway) moveSome(placed []placement, now time.Time, step time.Duration) (waiting bool) {
 	for _, p := range placed {
 		left, moves := g.timeToMove(p, now)
-		if !moves || p.flow.moved || rand.N(max(left, 1)) >= step {
+		waiting = waiting || moves && left == forever
+		if !moves || p.flow.moved || left == forever || rand.N(max(left, 1)) >= step {
 			continue
 		}
 		p.flow.moved = true
 		g.stats.moved.Add(1)
 		p.flow.conn.Close(statusServiceRestart, "register again")
 	}
+	return waiting
 }
 
 // timeToMove returns how much time is left for a browser to be moved in; false
-// if it stays where it is. One with something under way waits to go back.
+// if it stays where it is. One with something under way has forever to go back.
 func (g *Gateway) timeToMove(p placement, now time.Time) (left time.Duration, moves bool) {
 	aor := p.flow.aorOf(p.client)
 	if aor == nil {
@@ -133,8 +142,11 @@ func (g *Gateway) timeToMove(p placement, now time.Time) (left time.Duration, mo
 		return 0, false
 	}
 	begin := returned.Add(backAfter * interval)
-	if now.Before(begin) || !p.flow.since.Before(begin) || p.flow.activity.busy(now) {
+	switch {
+	case now.Before(begin) || !p.flow.since.Before(begin):
 		return 0, false
+	case p.flow.activity.busy(now):
+		return forever, true
 	}
 	return begin.Add(backWithin * interval).Sub(now), true
 }

@@ -45,7 +45,7 @@ func TestTimeToMove(t *testing.T) {
 		{"the first has returned to its own", []change{{0, dead, 50}, {0, alive, 55}}, 0, 1, false, 56, -1},
 		{"the first has just returned", []change{{0, dead, 50}, {0, alive, 100}}, 1, 60, false, 109, -1},
 		{"the first has returned to stay", []change{{0, dead, 50}, {0, alive, 100}}, 1, 60, false, 120, 50 * time.Second},
-		{"and the browser has a call", []change{{0, dead, 50}, {0, alive, 100}}, 1, 60, true, 120, -1},
+		{"and the browser has a call", []change{{0, dead, 50}, {0, alive, 100}}, 1, 60, true, 120, forever},
 		{"and the browser came later", []change{{0, dead, 50}, {0, alive, 100}}, 1, 111, false, 120, -1},
 		{"and died again", []change{{0, dead, 50}, {0, alive, 100}, {0, dead, 115}}, 1, 60, false, 120, -1},
 		{"the second is dead", []change{{1, dead, 50}}, 0, 1, false, 53, -1},

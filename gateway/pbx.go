@@ -56,20 +56,24 @@ func (g *Gateway) requestDown(from transport.Source, w *work) {
 		g.refuseDown(from, w, ReasonForgedToken)
 		return
 	}
-	to := g.clients.reach(&token)
-	if to != nil {
-		g.deliver(to) // what came before it goes before it
-		if g.writeDown(from, w, &hop, &token, to) {
+	g.heard(from)
+	for lost := w.waiting != nil; ; {
+		if to := g.clients.reach(&token); to != nil {
+			g.deliver(to) // what came before it goes before it
+			if g.writeDown(from, w, &hop, &token, to) {
+				return
+			}
+			lost = true
+			continue
+		}
+		w.leg = token.ID
+		g.abandon(w)
+		g.endMedia(m, token.ID, nil)
+		if g.await(from, w, &hop, &token, lost) {
+			g.deliverTo(&token)
 			return
 		}
 	}
-	w.leg = token.ID
-	g.abandon(w)
-	g.endMedia(m, token.ID, nil)
-	if to == nil && w.waiting != nil {
-		to = w.waiting.flow
-	}
-	g.await(from, w, &hop, &token, to)
 }
 
 // openToken verifies the token in the Request-URI, and puts the URI that it
@@ -86,7 +90,7 @@ func (g *Gateway) openToken(w *work) (token rewrite.Token, ok bool) {
 }
 
 // writeDown writes a request whose token was opened to the browser on a flow,
-// unless that has it already; false if the flow is closing.
+// unless that has it already; false if the flow is closing, and so left.
 func (g *Gateway) writeDown(from transport.Source, w *work, hop *rewrite.ViaHop, token *rewrite.Token, to *flow) bool {
 	m := &w.msg
 	by := g.upstreamAt(from.Proto, from.Addr).leg(from.Proto)
@@ -95,6 +99,7 @@ func (g *Gateway) writeDown(from transport.Source, w *work, hop *rewrite.ViaHop,
 		return true
 	}
 	if w.waiting == nil && g.repeats(from.Proto) && !g.arrives(w, hop, to) {
+		g.probeSilent(w, hop, to)
 		return true
 	}
 	if waits, r := g.bridge(to, w, Down, from, token.ID, &w.media); waits {
@@ -112,10 +117,19 @@ func (g *Gateway) writeDown(from transport.Source, w *work, hop *rewrite.ViaHop,
 	g.traceRelayed(Down, to, from.Proto, from.Addr, w)
 	to.activity.opens(m, Down)
 	if to.conn.Send(w.out) != nil {
+		g.clients.leave(to)
 		return false
 	}
 	to.activity.passed(m, Down)
 	return true
+}
+
+// probeSilent looks whether a browser is still there that an INVITE has come for
+// again: stacks answer 100 at once.
+func (g *Gateway) probeSilent(w *work, hop *rewrite.ViaHop, to *flow) {
+	if w.msg.Is("INVITE") && g.transactions.Waited(w.idOfHop(hop)) > 0 {
+		to.conn.Probe(probeTimeout)
+	}
 }
 
 // rewriteDown writes the request, as the browser gets it, to w.out. The branch
@@ -164,16 +178,14 @@ func (g *Gateway) responseTo(from transport.Source, w *work, seal []byte) {
 		return
 	}
 	g.endMedia(&w.msg, w.up.Client, &w.up.Media)
-	if to == nil && w.waiting != nil {
-		to = w.waiting.flow
-	}
-	if g.holdResponse(from, w, to) {
+	if g.holdResponse(from, w) {
 		return
 	}
 	g.refuseDown(from, w, ReasonBrowserGone)
 }
 
-// passDown writes a response to the browser on a flow; false if that is closing.
+// passDown writes a response to the browser on a flow; false if that is closing,
+// and so left.
 func (g *Gateway) passDown(from transport.Source, to *flow, w *work) bool {
 	m := &w.msg
 	if waits, r := g.bridge(to, w, Down, from, w.up.Client, &w.up.Media); waits {
@@ -195,6 +207,7 @@ func (g *Gateway) passDown(from transport.Source, to *flow, w *work) bool {
 	g.traceRelayed(Down, to, from.Proto, from.Addr, w)
 	to.activity.opens(m, Down)
 	if to.conn.Send(w.out) != nil {
+		g.clients.leave(to)
 		return false
 	}
 	to.activity.passed(m, Down)

@@ -40,14 +40,17 @@ func (p *probes) begin(callID string) <-chan outcome {
 	return done
 }
 
-// end tells the one that waits for it; the first outcome counts.
-func (p *probes) end(callID []byte, o outcome) {
+// end tells the one that waits for it; the first outcome counts. It reports
+// whether someone waited.
+func (p *probes) end(callID []byte, o outcome) (waited bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if done, ok := p.waiting[string(callID)]; ok {
+	done, waited := p.waiting[string(callID)]
+	if waited {
 		delete(p.waiting, string(callID))
 		done <- o
 	}
+	return waited
 }
 
 // probe sends an OPTIONS to an upstream and returns the status of its answer.
@@ -75,10 +78,10 @@ func (g *Gateway) ask(ctx context.Context, up *upstream, to *leg, msg []byte, do
 	silence := errNoAnswer
 	again := time.NewTicker(min(timerT1, g.healthPeriod()/8))
 	defer again.Stop()
-	for {
-		if g.losesProbes(to.target) {
+	for first := true; ; first = false {
+		if first || g.losesProbes(to.target) {
 			err := g.sip.Send(to.target, msg)
-			if err != nil && !errors.Is(err, transport.ErrBackoff) {
+			if err != nil && to.target.Proto == transport.ProtoUDP {
 				return "", err
 			}
 			silence = cmp.Or(err, errNoAnswer)
@@ -100,6 +103,19 @@ func (g *Gateway) ask(ctx context.Context, up *upstream, to *leg, msg []byte, do
 // UDP, or with a connection that is gone.
 func (g *Gateway) losesProbes(to transport.Target) bool {
 	return to.Proto == transport.ProtoUDP || g.sip.Stream(to.Proto, to.Addr) == nil
+}
+
+// leaveStream ends a connection to an upstream that does not answer on it, for a new
+// one may work: the other end may have forgotten this one, or TCP wait for
+// minutes before it tries again.
+func (g *Gateway) leaveStream(up *upstream) {
+	to := up.main()
+	if to == nil || to.target.Proto == transport.ProtoUDP {
+		return
+	}
+	if stream := g.sip.Stream(to.target.Proto, to.target.Addr); stream != nil {
+		stream.Abandon()
+	}
 }
 
 // options makes an OPTIONS of the gateway's own.

@@ -114,6 +114,8 @@ func (g *Gateway) resolve(ctx context.Context, up *upstream, elsewhere bool) (*r
 	for _, at := range found {
 		r.addrs = append(r.addrs, at.Addr())
 	}
+	slices.SortFunc(r.addrs, netip.Addr.Compare)
+	r.addrs = slices.Compact(r.addrs)
 	old, at := up.route.Load(), 0
 	if main := old.legs[up.Proto]; main != nil {
 		was := slices.Index(found, main.target.Addr)

@@ -91,8 +91,9 @@ func (w *work) hashHop(via *rewrite.ViaHop) maphash.Hash {
 	var n [4]byte
 	binary.BigEndian.PutUint32(n[:], m.CSeq)
 	_, _ = h.Write(n[:])
-	for _, text := range [...]rewrite.Span{m.CallID, via.SentBy, via.Branch} {
-		_, _ = h.Write(m.Text(text))
+	// The From tag, for a stateless proxy may give all its branches one name.
+	for _, text := range [...][]byte{m.Text(m.CallID), m.Text(via.SentBy), m.Text(via.Branch), m.Tag(m.From)} {
+		_, _ = h.Write(text)
 		_ = h.WriteByte(0)
 	}
 	return h
@@ -131,6 +132,7 @@ func (g *Gateway) sendRepeated(f *flow, w *work, to *leg) error {
 		g.transactions.Acked(id, idOfDialog(idDialogUp, m), &msg)
 		return g.sip.Send(to.target, w.out)
 	}
+	msg.Dialog = m.Tagged() || m.Is("CANCEL")
 	g.transactions.Sent(id, m.Is("INVITE"), &msg)
 	err := g.sip.Send(to.target, w.out)
 	if err != nil {
@@ -219,11 +221,8 @@ func (g *Gateway) replies(f *flow, w *work, via *rewrite.ViaHop, status int, to 
 		return
 	}
 	msg := w.message(f, to, local)
-	if !m.Is("INVITE") {
-		msg.Open = nil // nothing is under way any more, and the SIP server has asked for it
-	}
 	g.transactions.Replied(w.idOfHop(via), transaction.Reply{
-		Invite: m.Is("INVITE"), Status: status, Reliable: m.Has(rewrite.RSeq),
+		Invite: m.Is("INVITE"), Status: status, Reliable: m.Has(rewrite.RSeq), Brief: m.Is("OPTIONS"),
 	}, &msg)
 }
 
@@ -241,13 +240,29 @@ func (g *Gateway) unreachable(to netip.AddrPort, datagram []byte, err error) {
 	}
 	target := transport.Target{Proto: transport.ProtoUDP, Addr: to}
 	if _, ok := g.openUp(w); ok && w.up.Own {
-		g.probes.end(m.Text(m.CallID), outcome{err: err})
-		g.suspectAt(target, err)
+		if g.probes.end(m.Text(m.CallID), outcome{err: err}) {
+			g.suspectAt(target, err)
+		}
 		return
 	}
 	seal, _ := bytes.CutPrefix(m.Text(via.Branch), []byte(branchCookie))
 	if lost := g.transactions.Failed(idOfSeal(seal, m), nil); len(lost) > 0 {
 		g.undeliverable(target, lost, err)
+	}
+}
+
+// answerStuck answers 503 to the requests that an upstream has left unanswered,
+// now that it is dead: their browsers may ask the next one. What belongs to a
+// dialog is sent on, for it has nowhere else to go.
+func (g *Gateway) answerStuck(up *upstream, err error) {
+	to := up.main()
+	if to == nil || !g.repeats(to.target.Proto) {
+		return
+	}
+	for _, id := range g.transactions.Stuck(to.target.Addr) {
+		if lost := g.transactions.Failed(id, nil); len(lost) > 0 {
+			g.undeliverable(to.target, lost, err)
+		}
 	}
 }
 

@@ -76,6 +76,10 @@ func (st *Stream) Send(msg []byte) error {
 // closes it.
 func (st *Stream) wake() { _ = st.tcp.SetReadDeadline(time.Unix(1, 0)) }
 
+// Abandon ends the connection at once, whatever waits to be sent on it. It does
+// not wait.
+func (st *Stream) Abandon() { st.wake() }
+
 // source is where the stream's messages come from.
 func (st *Stream) source() Source {
 	return Source{Proto: st.remote.proto, Addr: st.remote.addr, Stream: st}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"time"
 
 	"github.com/alecthomas/kong"
 	"go.uber.org/zap"
@@ -110,6 +111,7 @@ func (f *flags) config(log *zap.Logger) gateway.Config {
 		Upstreams:    []gateway.Upstream{f.Upstream},
 		SIPListen:    sip,
 		TokenKeyFile: f.TokenKeyFile,
+		DrainTimeout: time.Second, // who ends a demo does not wait for its calls
 		Log:          log,
 	}
 }

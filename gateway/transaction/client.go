@@ -1,5 +1,7 @@
 package transaction
 
+import "net/netip"
+
 // Response is what a Table is told of a response from the SIP server.
 type Response struct {
 	Invite   bool // it is one to an INVITE, by its CSeq
@@ -223,6 +225,40 @@ func (t *Table) Failed(id uint64, buf []byte) []byte {
 	buf = append(buf, *t.store.at(r.held).buf...)
 	t.remove(i, r)
 	return buf
+}
+
+// Stuck returns the requests outside a dialog that an address was sent and has
+// not answered at all, by id.
+func (t *Table) Stuck(to netip.AddrPort) (ids []uint64) {
+	t.each(func(r *record) {
+		if r.kind <= clientInvite && r.state == trying {
+			if h := t.store.at(r.held); h.to.Addr == to && !h.dialog {
+				ids = append(ids, r.id)
+			}
+		}
+	})
+	return ids
+}
+
+// Pending returns how many messages are being sent again.
+func (t *Table) Pending() (n int) {
+	t.each(func(r *record) {
+		if r.wait > 0 && r.held != 0 {
+			n++
+		}
+	})
+	return n
+}
+
+// each calls f for every record. It takes its time: for what seldom happens.
+func (t *Table) each(f func(*record)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i := uint32(1); i <= t.slab.used; i++ {
+		if r := t.slab.at(i); r.kind != 0 {
+			f(r)
+		}
+	}
 }
 
 // resend sends what a record holds once more.

@@ -60,18 +60,22 @@ func room(m *Message) int {
 func (m *model) hold(e *entry, msg *Message) bool {
 	m.release(e)
 	count, bytes := m.held()
-	if count+1 > m.max || bytes+room(msg) > m.maxBytes || m.open[msg.Flow] == maxPerFlow {
+	if count+1 > m.max || bytes+room(msg) > m.maxBytes || msg.Open != nil && m.open[msg.Flow] == maxPerFlow {
 		m.stats.Stateless++
 		return false
 	}
-	m.open[msg.Flow]++
+	if msg.Open != nil {
+		m.open[msg.Flow]++
+	}
 	e.msg = msg
 	return true
 }
 
 func (m *model) release(e *entry) {
 	if e.msg != nil {
-		m.open[e.msg.Flow]--
+		if e.msg.Open != nil {
+			m.open[e.msg.Flow]--
+		}
 	}
 	e.msg, e.next = nil, time.Time{}
 }
@@ -280,6 +284,10 @@ func (m *model) Replied(now time.Time, id uint64, a Reply, msg *Message) {
 		}
 	case e.state >= completed, e.state == accepted && a.Status/100 != 2:
 		return
+	case !a.Invite: // it takes no room of its connection
+		uncounted := *msg
+		uncounted.Open = nil
+		msg = &uncounted
 	}
 	if !m.hold(e, msg) {
 		m.remove(e)

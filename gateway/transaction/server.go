@@ -1,10 +1,13 @@
 package transaction
 
+import "time"
+
 // Reply is what a Table is told of a response from a browser.
 type Reply struct {
 	Invite   bool // it is one to an INVITE, by its CSeq
 	Status   int
 	Reliable bool // RFC 3262: it has an RSeq
+	Brief    bool // the request does nothing, so that it may be carried out twice
 }
 
 // Arrived reports whether a request other than ACK from the SIP server is to be
@@ -42,6 +45,18 @@ func (t *Table) arrived(id uint64, invite bool, flow uint64, due *batch) (pass b
 	return false
 }
 
+// Waited returns how long ago an INVITE from the SIP server came to which no
+// response has been seen yet; 0 for all else.
+func (t *Table) Waited(id uint64) time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, r := t.find(id)
+	if r == nil || r.kind != serverInvite || r.state != trying {
+		return 0
+	}
+	return time.Duration(t.now()-(r.ends-ticks(pending))) * tick
+}
+
 // Replied is called when a browser's response has been sent to the SIP server
 // for the first time.
 func (t *Table) Replied(id uint64, a Reply, m *Message) {
@@ -52,7 +67,9 @@ func (t *Table) Replied(id uint64, a Reply, m *Message) {
 	}
 	now := t.now()
 	i, r := t.find(id)
-	if r == nil { // of before a restart
+	msg := *m
+	switch {
+	case r == nil: // of before a restart, or made up
 		k := serverRequest
 		if a.Invite {
 			k = serverInvite
@@ -60,11 +77,13 @@ func (t *Table) Replied(id uint64, a Reply, m *Message) {
 		if i, r = t.add(id, k, m.Flow, now, now+ticks(Lifetime)); r == nil {
 			return
 		}
+	case !a.Invite:
+		msg.Open = nil // nothing is under way any more, and the SIP server has asked for it
 	}
 	if r.has(a) {
 		return
 	}
-	if !t.keep(r, m) {
+	if !t.keep(r, &msg) {
 		t.remove(i, r)
 		return
 	}
@@ -98,6 +117,9 @@ func (t *Table) answer(i uint32, r *record, a Reply, now uint32) {
 		r.state, r.wait = completed, uint16(2*ticks(T1))
 		r.ends = now + ticks(Lifetime)
 		t.schedule(i, r, now, now+ticks(T1))
+	case a.Brief:
+		r.state = completed
+		t.live(i, r, now, now+ticks(T4))
 	default:
 		r.state = completed
 		t.live(i, r, now, now+ticks(Lifetime))

@@ -20,6 +20,8 @@ type held struct {
 	buf  *[]byte
 	to   Peer
 	open *atomic.Int32
+
+	dialog bool
 }
 
 func newStore(max, maxBytes int) store {
@@ -38,7 +40,7 @@ func (s *store) put(m *Message) uint32 {
 	}
 	s.count++
 	s.bytes += size
-	h := held{buf: getBuffer(len(m.Bytes)), to: m.To, open: m.Open}
+	h := held{buf: getBuffer(len(m.Bytes)), to: m.To, open: m.Open, dialog: m.Dialog}
 	*h.buf = append(*h.buf, m.Bytes...)
 	if n := len(s.unused); n > 0 {
 		i := s.unused[n-1]

@@ -80,6 +80,8 @@ type Message struct {
 	To    Peer
 	Flow  uint64        // the browser's connection, not 0; 0: the gateway itself
 	Open  *atomic.Int32 // counts what is held for that connection
+
+	Dialog bool // a request in a dialog, which has nowhere else to go
 }
 
 // Way is which way a request goes.

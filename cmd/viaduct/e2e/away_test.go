@@ -52,6 +52,38 @@ func TestAway(t *testing.T) {
 	}
 }
 
+// TestAnsweredWhileAway: what the PBX answers to a browser that is away reaches
+// it when it is back. SIP.js keeps its transactions for that, JsSIP does not.
+func TestAnsweredWhileAway(t *testing.T) {
+	for i, leg := range []Leg{legs[0], legs[1]} {
+		t.Run("accepted/"+leg.String(), func(t *testing.T) {
+			t.Parallel()
+			a := newAbsence(t, newLab(t, SIPJS, leg))
+			callee := a.lab.Callee("recv-invite", "send-180", "wait", "send-200", "recv-ack", "recv-bye")
+			call := ringOut(t, a.phone, callee)
+			a.wantAnswered(callee, 200)
+			call.Wait(t, "confirmed")
+			callee.WaitStep(t, "recv-ack")
+			call.Bye(t)
+			callee.Wait(t)
+		})
+		t.Run("refused/"+legs[3+i].String(), func(t *testing.T) {
+			t.Parallel()
+			a := newAbsence(t, newLab(t, SIPJS, legs[3+i]))
+			callee := a.lab.Callee("recv-invite", "send-180", "wait", "send-486", "recv-ack")
+			call := ringOut(t, a.phone, callee)
+			a.wantAnswered(callee, 486)
+			if failed := call.Wait(t, "failed"); failed.Status != 486 {
+				t.Errorf("SIP.js reports %d %s, want 486", failed.Status, failed.Cause)
+			}
+			callee.Wait(t)
+			if n := a.received(486); n != 1 {
+				t.Errorf("the browser has received %d times 486, want 1", n)
+			}
+		})
+	}
+}
+
 // TestAwayForTooLong: what the PBX sends to a browser that does not come back is
 // answered 480: after 8 s, and after 30 s where it belongs to a call.
 func TestAwayForTooLong(t *testing.T) {
@@ -189,6 +221,28 @@ func (a *Absence) end(away time.Duration) {
 	<-time.After(time.Until(a.since.Add(away)))
 	a.wire.Thaw()
 	a.phone.WaitAfter(a.t, a.mark, "registered")
+}
+
+// wantAnswered lets the sipp whom the phone calls go on while the phone is away,
+// and has it back.
+func (a *Absence) wantAnswered(callee *Sipp, status int) {
+	a.t.Helper()
+	id := callIDTo(a.t, a.phone.Page, callee)
+	a.begin()
+	callee.Continue(a.t, id)
+	a.lab.PBX.WaitSent(a.t, "answer to viaduct", inCall(id, status, "INVITE"))
+	a.end(2 * time.Second)
+	a.phone.Page.ReceivedFrame(a.t, "answer", inCall(id, status, "INVITE"))
+}
+
+// received counts the responses of that status to INVITEs that the page has received.
+func (a *Absence) received(status int) (n int) {
+	for _, frame := range a.phone.Page.Frames.All() {
+		if !frame.Sent && frame.Response(status, "INVITE") {
+			n++
+		}
+	}
+	return n
 }
 
 // sent waits until the PBX has sent viaduct a request with that Call-ID, and

@@ -189,7 +189,8 @@ func (p *pageIdentity) judgeBindings(m Message) []string {
 
 // judgeRelay compares what a page sent and received with what the PBX received
 // and sent: only the headers that viaduct is there to change may differ, and a
-// request reaches the browser from the PBX alone. A 100 may be viaduct's own.
+// request reaches the browser from the PBX alone. A 100 may be viaduct's own, and
+// so may a further copy of the ACK of a refusal.
 func judgeRelay(frames []Frame, messages []PBXMessage) []string {
 	known := map[string][]PBXMessage{}
 	for _, m := range messages {
@@ -197,17 +198,20 @@ func judgeRelay(frames []Frame, messages []PBXMessage) []string {
 	}
 	var complaints []string
 	for _, frame := range frames {
-		relayed := false
+		relayed, same, changed := false, false, ""
 		for _, m := range known[identityOf(frame.Message)] {
 			if m.Sent == frame.Sent {
 				continue // not the other end of the same way
 			}
 			relayed = true
 			names := changedNames(frame)
-			if at, inFrame := m.Without(names...), frame.Without(names...); at != inFrame && m.Status() != 100 {
-				complaints = append(complaints, fmt.Sprintf("%s was changed on its way\nat the PBX:\n%s\nat the browser:\n%s",
-					frame.Message, at, inFrame))
+			at, inFrame := m.Without(names...), frame.Without(names...)
+			if same = same || at == inFrame; at != inFrame {
+				changed = fmt.Sprintf("%s was changed on its way\nat the PBX:\n%s\nat the browser:\n%s", frame.Message, at, inFrame)
 			}
+		}
+		if changed != "" && frame.Status() != 100 && !(frame.Request("ACK") && same) {
+			complaints = append(complaints, changed)
 		}
 		if !relayed && !frame.Sent && frame.IsRequest() && frame.headers != nil {
 			complaints = append(complaints, fmt.Sprintf("the PBX never sent this\n%s", frame.Raw))

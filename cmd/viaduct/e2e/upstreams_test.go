@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"os"
 	"testing"
 	"time"
 )
@@ -154,7 +155,7 @@ func TestNameMoves(t *testing.T) {
 func (h Host) second(t testing.TB) Host {
 	t.Helper()
 	first := h.IP
-	h.IP, _ = testSubnet(uint32(namespaces.Add(1)) << 8)
+	h.IP, _ = testSubnet(uint32(os.Getpid())<<4 + namespaces.Add(1))
 	root(t, "ip", "route", "add", h.IP.String(), "via", first.String())
 	h.run(t, "ip", "address", "add", h.IP.String()+"/32", "dev", "lo")
 	return h
