@@ -55,7 +55,7 @@ fmt:
 	$(GOLANGCI) fmt
 
 fuzz: ## each fuzz target so many times; FUZZTIME may be a time too
-	@set -e; for package in ./rewrite ./transport ./gateway; do \
+	@set -e; for package in ./rewrite ./transport ./gateway ./gateway/rtpengine; do \
 		targets=$$($(GO) test -list='^Fuzz' $$package); \
 		for target in $$(echo "$$targets" | grep '^Fuzz'); do \
 			echo "fuzz $$package $$target"; \

@@ -35,3 +35,41 @@ func TestExchangeDoesNotAllocate(t *testing.T) {
 		})
 	}
 }
+
+// TestMediaDoesNotAllocate: with an rtpengine neither does what has no session
+// description.
+func TestMediaDoesNotAllocate(t *testing.T) {
+	withEngine := func(c *Config) { c.RTPEngines = []string{"127.0.0.1:9"} }
+	for name, make := range exchange {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t, undisturbed, withEngine, func(c *Config) { c.MaxTransactions = 1000 })
+			do := make(l, l.phone("alice"))
+			for range 2000 {
+				do()
+			}
+			if n := testing.AllocsPerRun(1000, do); n != 0 {
+				t.Errorf("%v allocations a transaction", n)
+			}
+		})
+	}
+	for _, name := range []string{"RegisterUp", "RegisterDown"} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t, stateless, withEngine)
+			tr := lay[name](l, l.phone("alice"))
+			if n := testing.AllocsPerRun(1000, tr.relay); n != 0 {
+				t.Errorf("%v allocations a message", n)
+			}
+		})
+	}
+	t.Run("InviteUp", func(t *testing.T) {
+		l := newLab(t, stateless, withEngine, func(c *Config) { c.RTPEngineOptional = true })
+		p := l.phone("alice")
+		l.registered(p)
+		invite := []byte(p.invite("sip:bob@pbx.example"))
+		conn := l.onlyConn()
+		tr := l.toPBX(len(invite), func() { l.gw.fromBrowser(conn, invite) })
+		if n := testing.AllocsPerRun(1000, tr.relay); n != 0 {
+			t.Errorf("%v allocations a message", n)
+		}
+	})
+}

@@ -59,9 +59,12 @@ func (g *Gateway) requestUp(f *flow, w *work) {
 		g.refuse(f, w, r)
 		return
 	}
-	to, r := g.direct(f, w, &hop)
+	waits, r := g.bridge(f, w, Up, transport.Source{}, w.up.Client, &w.up.Media)
+	if waits {
+		return
+	}
 	if r == 0 {
-		r = g.sendUp(f, w, &hop, to)
+		r = g.relayUp(f, w, &hop)
 	}
 	if r != 0 {
 		f.activity.refused(&w.msg, Up)
@@ -69,6 +72,16 @@ func (g *Gateway) requestUp(f *flow, w *work) {
 		return
 	}
 	g.deliver(f) // it may have bound a client that something waits for
+}
+
+// relayUp sends a request to where it belongs.
+func (g *Gateway) relayUp(f *flow, w *work, hop *rewrite.ViaHop) Reason {
+	g.endMediaOf(f, &w.msg, w.up.Client)
+	to, r := g.direct(f, w, hop)
+	if r != 0 {
+		return r
+	}
+	return g.sendUp(f, w, hop, to)
 }
 
 // checkRequest is RFC 3261 16.3: what a proxy looks at before it relays.
@@ -205,6 +218,7 @@ func (g *Gateway) rewriteUp(f *flow, w *work, hop *rewrite.ViaHop, to *leg) {
 	}
 	w.reqUp.Via = w.via
 	w.reqUp.Contacts = w.uris[:len(w.contacts)]
+	w.reqUp.Unsupported, w.reqUp.Body = g.unsupported(m), w.body
 	w.reqUp.Strip, w.reqUp.ClientIPHeader, w.reqUp.ClientIP = g.cfg.StripHeaders, g.cfg.ClientIPHeader, f.clientIP
 	w.out = w.reqUp.Append(w.out[:0], m)
 	g.logRelayed("up", w)
@@ -224,9 +238,18 @@ func (g *Gateway) responseUp(f *flow, w *work) {
 		g.refuse(f, w, r)
 		return
 	}
+	waits, r := g.bridge(f, w, Up, transport.Source{}, w.leg, &w.down.Media)
+	if waits {
+		return
+	}
+	if r != 0 {
+		g.refuse(f, w, r)
+		return
+	}
+	g.endMedia(m, w.leg, &w.down.Media)
 	up := g.upstreamByID(w.down.Upstream)
 	back := up.leg(transport.Proto(w.down.Proto))
-	w.respUp.Contact, w.respUp.Strip = nil, g.untrusted
+	w.respUp.Contact, w.respUp.Strip, w.respUp.Body = nil, g.untrusted, w.body
 	if m.Status < 300 && back != nil {
 		w.uris[0] = appendContact(w.uris[0][:0], w.down.Token, back.contact)
 		w.respUp.Contact = w.uris[0]
@@ -268,6 +291,10 @@ func (g *Gateway) openDown(f *flow, w *work) Reason {
 	var token rewrite.Token
 	if w.uri, token, ok = keys.OpenToken(w.uri[:0], w.down.Token); !ok {
 		return ReasonForgedResponse
+	}
+	w.leg = token.ID
+	if w.waiting != nil {
+		return 0 // it was the client when the response came
 	}
 	// A client that is not bound anywhere is on its way back: it alone has seen
 	// the seal. One that is bound elsewhere may be half-open there.

@@ -1,8 +1,10 @@
 package gateway
 
 import (
+	"fmt"
 	"net/http"
 	"net/netip"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -92,6 +94,14 @@ type Config struct {
 	// HealthInterval is the time within which a dead upstream is noticed, and its
 	// browsers are moved to another. Default 10 s, least 1 s.
 	HealthInterval time.Duration
+	// RTPEngines are the ng ports, "host:port", of rtpengines that bridge the media
+	// of browsers to plain RTP. Default: none, and bodies are left alone.
+	RTPEngines []string
+	// RTPEngineInterfaces name the engines' interfaces. Default: the engine chooses.
+	RTPEngineInterfaces Interfaces
+	// RTPEngineOptional lets calls pass as they are while no engine can be reached.
+	// Default: they are answered 503.
+	RTPEngineOptional bool
 	// Admin is the address of the admin listener, "host:port", where /healthz,
 	// /readyz and /metrics are. Default: none.
 	Admin string
@@ -105,6 +115,20 @@ type Config struct {
 	// Answered is called once for each upstream with what it answered to the
 	// first OPTIONS: a status line, or an error. Default: none.
 	Answered func(upstream string, answer string, err error)
+}
+
+// Interfaces are the names that rtpengine's own configuration gives to its
+// interface towards the browsers, and to that towards the SIP server.
+type Interfaces struct{ Browser, PBX string }
+
+// UnmarshalText reads "BROWSER,PBX".
+func (i *Interfaces) UnmarshalText(text []byte) error {
+	browser, pbx, _ := strings.Cut(string(text), ",")
+	if browser == "" || pbx == "" || strings.ContainsAny(pbx, ", ") || strings.Contains(browser, " ") {
+		return fmt.Errorf("%q is not BROWSER,PBX", text)
+	}
+	*i = Interfaces{browser, pbx}
+	return nil
 }
 
 // Bound says where a serving Gateway can be reached.

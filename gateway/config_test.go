@@ -62,6 +62,10 @@ func TestInvalidConfig(t *testing.T) {
 		{"client-ip-header", func(c *Config) { c.ClientIPHeader = "Bad Name" }},
 		{"token-key-file", func(c *Config) { c.TokenKeyFile = broken }},
 		{"token-key-file", func(c *Config) { c.TokenKeyFile = filepath.Join(broken, "below", "a", "file") }},
+		{"rtpengine", func(c *Config) { c.RTPEngines = []string{"127.0.0.1:2223", "127.0.0.1"} }},
+		{"rtpengine", func(c *Config) { c.RTPEngines = []string{"127.0.0.1:2223", "127.0.0.1:2223"} }},
+		{"rtpengine-direction", func(c *Config) { c.RTPEngineInterfaces = Interfaces{"public", "private"} }},
+		{"rtpengine-optional", func(c *Config) { c.RTPEngineOptional = true }},
 	} {
 		cfg := Config{Upstreams: upstreams(t, "sip:127.0.0.1")}
 		test.set(&cfg)
@@ -174,5 +178,17 @@ func TestReasons(t *testing.T) {
 	}
 	if len(Reasons()) != int(numReasons)-1 || len(transport.Refusals()) == 0 {
 		t.Errorf("%d reasons", len(Reasons()))
+	}
+}
+
+func TestInterfaces(t *testing.T) {
+	var i Interfaces
+	if err := i.UnmarshalText([]byte("public,private")); err != nil || i != (Interfaces{"public", "private"}) {
+		t.Errorf("%+v, %v", i, err)
+	}
+	for _, text := range []string{"", ",", "public", "public,", ",private", "a,b,c", "a, b"} {
+		if err := i.UnmarshalText([]byte(text)); err == nil || i.Browser != "public" {
+			t.Errorf("%q: %+v, %v", text, i, err)
+		}
 	}
 }

@@ -25,7 +25,7 @@ func (g *Gateway) drain(failed <-chan error) error {
 	g.draining.Store(true)
 	g.web.Drain()
 	g.log.Info("draining", zap.Int("connections", len(g.flows.list())), zap.Duration("timeout", g.cfg.DrainTimeout))
-	if err := g.sendAway(failed, maxSpread, until, func(f *flow, now time.Time) bool { return !f.activity.busy(now) }); err != nil {
+	if err := g.sendAway(failed, maxSpread, until, func(f *flow, now time.Time) bool { return !f.activity.busy(now) && !f.waiting.busy() }); err != nil {
 		return err
 	}
 	if left := len(g.flows.list()); left > 0 {

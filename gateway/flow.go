@@ -28,6 +28,7 @@ type flow struct {
 	seen []contact // newest last
 
 	activity activity
+	waiting  mediaQueue
 	kept     atomic.Int32 // messages that may have to be sent again
 	moved    bool         // closed to register elsewhere; of moveBrowsers alone
 }
@@ -158,6 +159,18 @@ func (f *flow) clientsOf(aor []byte) (ids []rewrite.ClientID) {
 	for i := range f.seen {
 		if c := &f.seen[i]; c.registered && bytes.Equal(c.aor, aor) {
 			ids = append(ids, c.client)
+		}
+	}
+	return ids
+}
+
+// clients returns the clients that were seen here.
+func (f *flow) clients() (ids []rewrite.ClientID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i := range f.seen {
+		if id := f.seen[i].client; !slices.Contains(ids, id) {
+			ids = append(ids, id)
 		}
 	}
 	return ids

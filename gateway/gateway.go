@@ -14,6 +14,8 @@
 // behalf a browser's message goes, routing.go to which upstream, health.go which
 // of them live, move.go who has to change over, clients.go who is where,
 // unreliable.go what is sent again, held.go what waits for a browser that is away,
+// media.go what is bridged by rtpengine, mediaqueue.go what waits for that,
+// mediaend.go when that is over,
 // refuse.go what is not relayed and who is told, trace.go who looks on.
 package gateway
 
@@ -66,6 +68,8 @@ type Gateway struct {
 	probes  probes
 	held    *heldStore
 
+	media *media // nil: bodies are left alone
+
 	transactions *transaction.Table
 	started      time.Time
 
@@ -104,6 +108,10 @@ func New(cfg Config) (*Gateway, error) {
 	for _, u := range cfg.Upstreams {
 		g.upstreams = append(g.upstreams, newUpstream(u))
 	}
+	var err error
+	if g.media, err = newMedia(&cfg); err != nil {
+		return nil, err
+	}
 	keys, err := loadKeys(cfg.TokenKeyFile, nil)
 	if err != nil {
 		return nil, fmt.Errorf("--token-key-file: %s: %w", cfg.TokenKeyFile, err)
@@ -140,6 +148,9 @@ func (g *Gateway) Serve(ctx context.Context) error {
 	running.Go(func() { g.transactions.Run(ctx) })
 	running.Go(func() { g.keepHeld(ctx) })
 	running.Go(func() { g.runHealth(ctx) })
+	if g.media != nil {
+		running.Go(func() { g.media.Run(ctx) })
+	}
 	g.serving.Store(true)
 	if g.cfg.Ready != nil {
 		g.cfg.Ready(g.bound(listeners))

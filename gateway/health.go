@@ -131,7 +131,7 @@ func (g *Gateway) check(ctx context.Context, up *upstream) (answer string, err e
 	}
 	before := g.bury(up, dead, err)
 	if before == dead {
-		g.abandon(up)
+		g.leaveStream(up)
 	}
 	g.answerStuck(up, err)
 	if g.seek(ctx, up) && before != dead {

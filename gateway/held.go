@@ -296,6 +296,9 @@ func (g *Gateway) give(f *flow, h *heldMessage) bool {
 	if w.msg.Scan(h.text) != rewrite.Sound {
 		return true
 	}
+	if h.from.Proto == transport.ProtoUDP {
+		_ = w.msg.CheckDatagram() // it is known to be sound: this cuts what is behind the body
+	}
 	if h.answer {
 		return g.giveResponse(f, h, w)
 	}
@@ -305,7 +308,7 @@ func (g *Gateway) give(f *flow, h *heldMessage) bool {
 		g.giveUp(h.from, w, ReasonForgedToken)
 		return true
 	}
-	return g.writeDown(h.from, w, &hop, token.Key, f)
+	return g.writeDown(h.from, w, &hop, &token, f)
 }
 
 // giveResponse is responseTo for a response that was news when it came.
@@ -388,6 +391,7 @@ func (g *Gateway) expireHeld(h *heldMessage) {
 // giveUp is refuseDown for what has begun a transaction: its answer is sent again.
 func (g *Gateway) giveUp(from transport.Source, w *work, r Reason) {
 	g.noteRefusedDown(from, w, r)
+	g.endCancelled(w)
 	w.out = w.out[:0]
 	if a := g.answerFor(r, &w.msg); a.Status != 0 {
 		g.answerHeld(from, w, a)

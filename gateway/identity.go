@@ -44,6 +44,9 @@ func (g *Gateway) identify(f *flow, w *work, hop *rewrite.ViaHop) Reason {
 	default:
 		on.conn.Probe(probeTimeout)
 	}
+	if g.media != nil { // the response has to tell whose media it is about
+		w.up.HasClient, w.up.Client = true, first.client
+	}
 	return 0
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"viaduct/gateway/rtpengine"
 	"viaduct/gateway/transaction"
 	"viaduct/transport"
 )
@@ -101,6 +102,19 @@ var metrics = []metric{
 	{counter, "viaduct_moved_total", "Browsers sent away (1012) so that they register with another upstream.", nil, func(g *Gateway, show show) {
 		show(float64(g.stats.moved.Load()))
 	}},
+	{counter, "viaduct_bodies_total", "With --rtpengine: bodies of INVITEs, UPDATEs, their responses and ACKs, by what became of them. A foreign one is no application/sdp.", []string{"outcome"}, (*Gateway).showBodies},
+	{gauge, "viaduct_rtpengine_up", "1 if the rtpengine answers, else 0.", []string{"engine"}, engineMetric(func(s *rtpengine.Stats) float64 {
+		if s.Up {
+			return 1
+		}
+		return 0
+	})},
+	{gauge, "viaduct_rtpengine_round_trip_seconds", "How long the last ping that was answered took, 0 before the first.", []string{"engine"}, engineMetric(func(s *rtpengine.Stats) float64 { return s.RoundTrip.Seconds() })},
+	{counter, "viaduct_rtpengine_asked_total", "Commands to the rtpengine, pings among them.", []string{"engine"}, engineMetric(func(s *rtpengine.Stats) float64 { return float64(s.Asked) })},
+	{counter, "viaduct_rtpengine_resent_total", "Datagrams sent to the rtpengine again.", []string{"engine"}, engineMetric(func(s *rtpengine.Stats) float64 { return float64(s.Resent) })},
+	{counter, "viaduct_rtpengine_timeouts_total", "Commands that the rtpengine did not answer.", []string{"engine"}, engineMetric(func(s *rtpengine.Stats) float64 { return float64(s.Timeouts) })},
+	{counter, "viaduct_rtpengine_unreachable_total", "Commands that ended with a transport error, such as nobody listening.", []string{"engine"}, engineMetric(func(s *rtpengine.Stats) float64 { return float64(s.Unreachable) })},
+	{counter, "viaduct_rtpengine_refused_total", "Commands that the rtpengine did not execute.", []string{"engine"}, engineMetric(func(s *rtpengine.Stats) float64 { return float64(s.Refused) })},
 	{gauge, "viaduct_tls_certificate_expiry_timestamp_seconds", "When the certificate of that flag ends, in Unix time.", []string{"file"}, (*Gateway).showCertificates},
 	{gauge, "viaduct_build_info", "1, with what was built.", []string{"version", "goversion", "revision"}, showBuild},
 }
@@ -158,6 +172,27 @@ func showWays(counts [transaction.Ways]uint64, show show) {
 func (g *Gateway) showHeld(show show) {
 	for outcome := range numHeldOutcomes {
 		show(float64(g.stats.heldTotal[outcome].Load()), outcome.String())
+	}
+}
+
+func (g *Gateway) showBodies(show show) {
+	if g.media == nil {
+		return
+	}
+	for outcome := range numBodyOutcomes {
+		show(float64(g.media.bodies[outcome].Load()), outcome.String())
+	}
+}
+
+// engineMetric shows one number of each rtpengine.
+func engineMetric(value func(*rtpengine.Stats) float64) func(*Gateway, show) {
+	return func(g *Gateway, show show) {
+		if g.media == nil {
+			return
+		}
+		for _, s := range g.media.Stats() {
+			show(value(&s), s.Engine)
+		}
 	}
 }
 

@@ -57,14 +57,19 @@ func (g *Gateway) requestDown(from transport.Source, w *work) {
 		return
 	}
 	g.heard(from)
-	for lost := false; ; {
+	for lost := w.waiting != nil; ; {
 		if to := g.clients.reach(&token); to != nil {
 			g.deliver(to) // what came before it goes before it
-			if g.writeDown(from, w, &hop, token.Key, to) {
+			if g.writeDown(from, w, &hop, &token, to) {
 				return
 			}
 			lost = true
-		} else if g.await(from, w, &hop, &token, lost) {
+			continue
+		}
+		w.leg = token.ID
+		g.abandon(w)
+		g.endMedia(m, token.ID, nil)
+		if g.await(from, w, &hop, &token, lost) {
 			g.deliverTo(&token)
 			return
 		}
@@ -86,18 +91,28 @@ func (g *Gateway) openToken(w *work) (token rewrite.Token, ok bool) {
 
 // writeDown writes a request whose token was opened to the browser on a flow,
 // unless that has it already; false if the flow is closing, and so left.
-func (g *Gateway) writeDown(from transport.Source, w *work, hop *rewrite.ViaHop, key *rewrite.Key, to *flow) bool {
+func (g *Gateway) writeDown(from transport.Source, w *work, hop *rewrite.ViaHop, token *rewrite.Token, to *flow) bool {
 	m := &w.msg
 	by := g.upstreamAt(from.Proto, from.Addr).leg(from.Proto)
 	if by == nil {
 		g.refuseDown(from, w, ReasonUpstreamUnreachable)
 		return true
 	}
-	if g.repeats(from.Proto) && !g.arrives(w, hop, to) {
+	if w.waiting == nil && g.repeats(from.Proto) && !g.arrives(w, hop, to) {
 		g.probeSilent(w, hop, to)
 		return true
 	}
-	g.rewriteDown(from, w, hop, key, by)
+	if waits, r := g.bridge(to, w, Down, from, token.ID, &w.media); waits {
+		return true
+	} else if r != 0 {
+		if g.repeats(from.Proto) {
+			g.arrives(w, hop, nil) // no browser gets its ACK either
+		}
+		g.giveUp(from, w, r)
+		return true
+	}
+	g.endMedia(m, token.ID, nil)
+	g.rewriteDown(from, w, hop, token.Key, by)
 	g.stats.relayed(Down, m)
 	g.traceRelayed(Down, to, from.Proto, from.Addr, w)
 	to.activity.opens(m, Down)
@@ -123,12 +138,14 @@ func (g *Gateway) probeSilent(w *work, hop *rewrite.ViaHop, to *flow) {
 // the same when keys change.
 func (g *Gateway) rewriteDown(from transport.Source, w *work, via *rewrite.ViaHop, key *rewrite.Key, by *leg) {
 	hop := w.hop(via)
-	w.down = rewrite.DownSeal{Proto: uint8(from.Proto), Source: from.Addr, Upstream: by.upstream.id, Token: w.down.Token}
+	w.down = rewrite.DownSeal{Proto: uint8(from.Proto), Source: from.Addr, Upstream: by.upstream.id, Media: w.media, Token: w.down.Token}
 	w.via = append(w.via[:0], "SIP/2.0/WSS "...)
 	w.via = append(w.via, by.host...)
 	w.via = key.AppendBranch(append(w.via, ";branch="...), &hop)
 	w.via = key.AppendDownSeal(append(w.via, ";"+sealParam+"="...), &w.down, &hop)
-	w.reqDown = rewrite.RequestDown{URI: w.uri, Via: w.via, Source: from.Addr}
+	w.reqDown = rewrite.RequestDown{
+		URI: w.uri, Via: w.via, Source: from.Addr, Unsupported: g.unsupported(&w.msg), Body: w.body,
+	}
 	w.out = w.reqDown.Append(w.out[:0], &w.msg)
 	g.logRelayed("down", w)
 }
@@ -154,10 +171,14 @@ func (g *Gateway) responseTo(from transport.Source, w *work, seal []byte) {
 	if to != nil {
 		g.deliver(to) // what came before it goes before it
 	}
-	if g.repeats(from.Proto) && !g.answered(from, to, w, seal) {
+	if w.waiting == nil && g.repeats(from.Proto) && !g.answered(from, to, w, seal) {
 		return
 	}
-	if to != nil && g.passDown(from, to, w) || g.holdResponse(from, w) {
+	if to != nil && g.passDown(from, to, w) {
+		return
+	}
+	g.endMedia(&w.msg, w.up.Client, &w.up.Media)
+	if g.holdResponse(from, w) {
 		return
 	}
 	g.refuseDown(from, w, ReasonBrowserGone)
@@ -167,7 +188,14 @@ func (g *Gateway) responseTo(from transport.Source, w *work, seal []byte) {
 // and so left.
 func (g *Gateway) passDown(from transport.Source, to *flow, w *work) bool {
 	m := &w.msg
-	w.respDown = rewrite.ResponseDown{Via: w.up.Via}
+	if waits, r := g.bridge(to, w, Down, from, w.up.Client, &w.up.Media); waits {
+		return true
+	} else if r != 0 {
+		g.refuseDown(from, w, r)
+		return true
+	}
+	g.endMedia(m, w.up.Client, &w.up.Media)
+	w.respDown = rewrite.ResponseDown{Via: w.up.Via, Body: w.body}
 	registered := w.up.Register != rewrite.RegisterNone && m.Status/100 == 2
 	if registered {
 		w.respDown.Restore = w.restore

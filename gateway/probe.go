@@ -105,10 +105,10 @@ func (g *Gateway) losesProbes(to transport.Target) bool {
 	return to.Proto == transport.ProtoUDP || g.sip.Stream(to.Proto, to.Addr) == nil
 }
 
-// abandon ends a connection to an upstream that does not answer on it, for a new
+// leaveStream ends a connection to an upstream that does not answer on it, for a new
 // one may work: the other end may have forgotten this one, or TCP wait for
 // minutes before it tries again.
-func (g *Gateway) abandon(up *upstream) {
+func (g *Gateway) leaveStream(up *upstream) {
 	to := up.main()
 	if to == nil || to.target.Proto == transport.ProtoUDP {
 		return

@@ -31,6 +31,11 @@ const (
 	ReasonForgedToken
 	ReasonNoConnection
 	ReasonBrowserGone
+
+	ReasonReliableProvisional
+	ReasonMediaUnreachable
+	ReasonMediaRefused
+	ReasonMediaOverflow
 	numReasons
 )
 
@@ -75,6 +80,10 @@ var reasons = [numReasons]struct{ name, text string }{
 	ReasonForgedToken:         {"forged_token", "a request from the SIP side whose Request-URI is no token of this gateway: 403"},
 	ReasonNoConnection:        {"no_connection", "a request from the SIP side for a client that is not connected: 480"},
 	ReasonBrowserGone:         {"browser_gone", "a response from the SIP side for a browser that is not connected any more"},
+	ReasonReliableProvisional: {"reliable_provisional", "with --rtpengine, an INVITE that requires 100rel: 420"},
+	ReasonMediaUnreachable:    {"media_unreachable", "an INVITE or UPDATE while no rtpengine answers: 503"},
+	ReasonMediaRefused:        {"media_refused", "an INVITE or UPDATE whose body rtpengine does not take: 488"},
+	ReasonMediaOverflow:       {"media_overflow", "more than 64 messages of one browser wait for rtpengine: 503 to a request"},
 }
 
 // String returns the reason's stable name.

@@ -26,6 +26,10 @@ var answers = map[Reason]rewrite.Answer{
 	ReasonUpstreamUnreachable: {Status: 503, Phrase: "SIP Server Unreachable", RetryAfter: retryAfter},
 	ReasonForgedToken:         {Status: 403, Phrase: "Unknown Contact"},
 	ReasonNoConnection:        {Status: 480, Phrase: "Not Connected"},
+	ReasonReliableProvisional: {Status: 420, Phrase: "Bad Extension", Unsupported: []byte(reliable[0])},
+	ReasonMediaUnreachable:    {Status: 503, Phrase: "Media Relay Unreachable", RetryAfter: retryAfter},
+	ReasonMediaRefused:        {Status: 488, Phrase: "Not Acceptable Here"},
+	ReasonMediaOverflow:       {Status: 503, Phrase: "Too Many Messages Wait", RetryAfter: retryAfter},
 }
 
 // answerFor returns the response that tells the sender of m why it was refused;
@@ -49,6 +53,7 @@ func (g *Gateway) answerFor(r Reason, m *rewrite.Message) rewrite.Answer {
 // refuse counts and logs what a browser sent and was not relayed, and answers it.
 func (g *Gateway) refuse(f *flow, w *work, r Reason) {
 	g.dropped[r].Add(1)
+	g.abandon(w)
 	g.logRefused("browser", r, w, zap.Stringer("remote", f.conn.RemoteAddr()))
 	g.writeAnswer(w, r, netip.AddrPort{})
 	g.traceRefused(TraceEvent{Direction: Up, Reason: r}, f, w)
@@ -69,6 +74,7 @@ func (g *Gateway) refuseDown(from transport.Source, w *work, r Reason) {
 
 func (g *Gateway) noteRefusedDown(from transport.Source, w *work, r Reason) {
 	g.dropped[r].Add(1)
+	g.abandon(w)
 	g.logRefused("sip", r, w, zap.Stringer("remote", from.Addr), zap.Stringer("transport", from.Proto))
 }
 

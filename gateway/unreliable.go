@@ -23,7 +23,10 @@ func (g *Gateway) newTransactions() *transaction.Table {
 			// What the kernel does not take now is sent once more later.
 			_ = g.sip.Send(transport.Target{Proto: transport.ProtoUDP, Addr: to.Addr, Local: to.Local}, msg)
 		},
-		Unanswered: func(transaction.Peer) { g.stats.timeouts.Add(1) },
+		Unanswered: func(_ transaction.Peer, msg []byte) {
+			g.stats.timeouts.Add(1)
+			g.endUnanswered(msg)
+		},
 	})
 }
 

@@ -116,6 +116,10 @@ func (c *Config) validateOperation() error {
 		}
 	}
 	switch {
+	case len(c.RTPEngines) == 0 && c.RTPEngineOptional:
+		return errors.New("--rtpengine-optional: needs --rtpengine")
+	case len(c.RTPEngines) == 0 && c.RTPEngineInterfaces != Interfaces{}:
+		return errors.New("--rtpengine-direction: needs --rtpengine")
 	case c.MaxTransactionMemory < rewrite.MaxLength:
 		return fmt.Errorf("--max-transaction-memory: %d is less than %d", c.MaxTransactionMemory, rewrite.MaxLength)
 	case c.HealthInterval < time.Second:

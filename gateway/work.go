@@ -38,6 +38,12 @@ type work struct {
 	seal  [rewrite.MaxVia]byte   // the Via that a seal holds
 	tok   [rewrite.MaxToken]byte // the token that a seal holds
 
+	waiting *waiting         // what the message is, if it has waited for an engine
+	parked  bool             // it waits for one again
+	body    []byte           // what an engine has made of its body; nil: that stays
+	media   rewrite.Media    // what the seal of a request to a browser says of it
+	leg     rewrite.ClientID // the client whose media it is about
+
 	restore func(user []byte) []byte // restoreContact, bound once: binding allocates
 
 	began time.Time // zero: not timed
@@ -86,5 +92,6 @@ func (p *workPool) put(w *work) {
 		w.began = time.Time{}
 	}
 	w.msg.Raw = nil
+	w.waiting, w.parked, w.body, w.media = nil, false, nil, rewrite.Media{}
 	p.pool.Put(w)
 }

@@ -105,20 +105,26 @@
 // CSeq number, which INVITE, its ACK and its CANCEL share.
 //
 //	 0      8       9
-//	+------+-------+----------+--------+----------+-----+
-//	| tag  | flags | [client] | [flow] | [origin] | via |
-//	+------+-------+----------+--------+----------+-----+
-//	        `----------------- encrypted ------------´
+//	+------+-------+----------+--------+----------+---------+-----+
+//	| tag  | flags | [client] | [flow] | [origin] | [media] | via |
+//	+------+-------+----------+--------+----------+---------+-----+
+//	        `--------------------- encrypted ------------------´
 //
 //	tag      8 bytes. A response that we did not ask for reaches no browser.
 //	flags    bit 0 client present, bit 1 flow present, bits 2-4 what the
-//	         request does to a registration, bit 5 the gateway's own request;
-//	         bits 6 and 7 are zero
+//	         request does to a registration, bit 5 the gateway's own request,
+//	         bit 6 media present; bit 7 is zero
 //	client   8 bytes. Who gets the response, on whatever connection it has then.
 //	flow     8 bytes. The connection, where the response belongs to it alone: a
 //	         REGISTER, or a request of no client that is known to be there.
 //	origin   6 bytes, only with a REGISTER: its 200 lists all bindings of the
 //	         address-of-record, and only the client's own are restored.
+//	media    1 byte: bit 0 the request has no offer, bit 1 it is in a dialog, bit
+//	         2 its offer was left as it came, bit 3 an engine is named; bits 4-7
+//	         are zero, the byte is not. Then, if one is named, 2 bytes not all
+//	         zero, a hash of its name: it is not the first choice for the Call-ID.
+//	         Absent from the INVITE that begins a call with an offer in the common
+//	         way, so that its CANCEL has the same seal.
 //	via      The browser's Via value in the 6-bit code; absent in the gateway's
 //	         own. PBXs reorder the parameters of Vias, a branch they keep.
 //
@@ -128,17 +134,18 @@
 // the next Via's sent-by and branch, Call-ID and CSeq number.
 //
 //	 0      8       9        10
-//	+------+-------+--------+--------+----------+---------+
-//	| tag  | proto | length | source | upstream | [token] |
-//	+------+-------+--------+--------+----------+---------+
-//	        `------------------ encrypted --------------´
+//	+------+-------+--------+--------+----------+---------+---------+
+//	| tag  | proto | length | source | upstream | [media] | [token] |
+//	+------+-------+--------+--------+----------+---------+---------+
+//	        `----------------------- encrypted -------------------´
 //
 //	tag      8 bytes. A browser that makes up responses has us send nothing.
 //	proto    1 byte. The transport that the request came by.
-//	length   1 byte, of source
+//	length   1 byte. Of source; bit 7 media present
 //	source   Address of 4 or 16 bytes, its zone if any, port in 2 bytes (little
 //	         endian). Where the response goes (RFC 3261 18.2.2).
 //	upstream 4 bytes. Whose connection to use when that one is gone.
+//	media    As in an up seal.
 //	token    The token that the request came by, its characters as bytes again.
 //	         It becomes the Contact of the response.
 //

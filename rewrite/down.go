@@ -13,6 +13,10 @@ type RequestDown struct {
 	Via []byte
 	// Source is where the request came from.
 	Source netip.AddrPort
+	// Unsupported names option tags that are taken out of Supported.
+	Unsupported []string
+	// Body, if not nil, stands for the body.
+	Body []byte
 }
 
 // Append appends the rewritten request to dst, which must not overlap it. The
@@ -20,11 +24,22 @@ type RequestDown struct {
 func (r *RequestDown) Append(dst []byte, m *Message) []byte {
 	s := splice{dst: dst, m: m}
 	s.replace(m.URI, r.URI)
-	top := &m.lines[m.first[Via]]
-	s.keep(top.lo)
-	s.put([]byte("Via: "), r.Via, crlf)
-	s.putReceived(r.Source)
-	return s.finish(false)
+	for i := range m.lines[:m.count] {
+		l := &m.lines[i]
+		switch l.kind {
+		case Via:
+			if i == int(m.first[Via]) {
+				s.keep(l.lo)
+				s.put([]byte("Via: "), r.Via, crlf)
+				s.putReceived(r.Source)
+			}
+		case Supported:
+			s.dropOptions(i, r.Unsupported)
+		case ContentLength:
+			s.putLength(l, r.Body)
+		}
+	}
+	return s.finish(false, r.Body)
 }
 
 // putReceived says in the top Via where the message came from. RFC 3261 18.2.1:
@@ -67,6 +82,8 @@ type ResponseDown struct {
 	// returns the URI that stands for it, or nil to leave it as it is. The
 	// result is used before the next call.
 	Restore func(user []byte) []byte
+	// Body, if not nil, stands for the body.
+	Body []byte
 }
 
 // Append appends the rewritten response to dst, which must not overlap it. The
@@ -85,9 +102,11 @@ func (r *ResponseDown) Append(dst []byte, m *Message) []byte {
 			if r.Restore != nil {
 				r.restoreContacts(&s, i)
 			}
+		case ContentLength:
+			s.putLength(&m.lines[i], r.Body)
 		}
 	}
-	return s.finish(false)
+	return s.finish(false, r.Body)
 }
 
 // restoreContacts gives a browser its own bindings back, each with the expiry

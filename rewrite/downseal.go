@@ -33,8 +33,12 @@ type DownSeal struct {
 	Proto    uint8          // the transport that the request came by, numbered by the caller
 	Source   netip.AddrPort // where it came from
 	Upstream uint32         // names the upstream that sent it
-	Token    []byte         // the token it came by, verified; empty if none
+	Media    Media
+	Token    []byte // the token it came by, verified; empty if none
 }
+
+// downMedia in the length byte of a down seal says that media is present.
+const downMedia = 1 << 7
 
 // AppendDownSeal appends the seal for a request whose top Via, as it came from
 // the PBX, is h's. A Token that is none is left out.
@@ -46,7 +50,11 @@ func (k *Key) AppendDownSeal(dst []byte, s *DownSeal, h *Hop) []byte {
 	source := len(w.msg)
 	w.msg, _ = s.Source.AppendBinary(w.msg) // there is no address that it cannot write
 	w.msg[source-1] = byte(len(w.msg) - source)
+	if s.Media != (Media{}) {
+		w.msg[source-1] |= downMedia
+	}
 	w.msg = binary.BigEndian.AppendUint32(w.msg, s.Upstream)
+	w.msg = s.Media.append(w.msg)
 	if msg, ok := appendFromBase32(w.msg, s.Token); ok {
 		w.msg = msg
 	}
@@ -75,9 +83,13 @@ func (k *Key) openDownSeal(s *DownSeal, buf, seal []byte, h *Hop) bool {
 	}
 	f := fields{text: text}
 	out := DownSeal{Key: k, Proto: f.uint8()}
-	source := f.take(int(f.uint8()))
+	length := f.uint8()
+	source := f.take(int(length &^ downMedia))
 	out.Upstream = f.uint32()
-	if f.short || out.Source.UnmarshalBinary(source) != nil {
+	if length&downMedia != 0 {
+		out.Media, ok = f.media()
+	}
+	if !ok || f.short || out.Source.UnmarshalBinary(source) != nil {
 		return false
 	}
 	out.Token = appendBase32(buf[:0], f.text)

@@ -31,6 +31,10 @@ var downSeals = []struct {
 		"n2zc4xe62zkghmbt4chj5iimyzrzbhyqm6vy5xxbos2rqu3a7pzhugsgagl5dgub7mrpfbcnulgfeygghs37kigyqhyignnmzylqi3r4evjzsy65auee3vr6setbkblxetdi2cajezh3h67pju"},
 	{"IPv4 in IPv6", DownSeal{Source: netip.MustParseAddrPort("[::ffff:192.0.2.9]:5060"), Upstream: 1, Token: []byte("noc256nq7hc7d36aim32d3edckycu54pzeajsbq")},
 		"ed5obgaho5uswb7phols4cqphtcihpg3o5yvkr3m2ehj6z7xnqbf7vfm5377t5c7oeabopj7csjiuil7j4rji4x2si"},
+	{"media", DownSeal{Proto: 1, Source: netip.MustParseAddrPort("192.0.2.9:5060"), Media: Media{Late: true, Engine: 1}, Token: []byte(testToken)},
+		"p7ygf2hreavpleumngy6n43yfb77xbwa2cx4zy52lwcvpxzsspo4qbat2tvnfqfx6b2ha5yy2eez2"},
+	{"media of a dialog", DownSeal{Source: netip.MustParseAddrPort("[fe80::1%enp0s31f6]:5060"), Media: Media{InDialog: true}},
+		"4bflo2hfrriau4tgceuyx2oywzfptfx3sbbjtpfgwcaap3paxldyaw3zi2lg57w3elaa"},
 	{"no token", DownSeal{Source: netip.MustParseAddrPort("192.0.2.9:5060")},
 		"j5f3w3vh36gqr7wxwc3gjmyrhjdhcqys"},
 	{"no address", DownSeal{},
@@ -126,6 +130,9 @@ func TestDownSealRefusesOtherLayouts(t *testing.T) {
 		{"source cut", "\x01\xff12345678901234567890"},
 		{"source of an odd length", "\x01\x0512345upst"},
 		{"upstream cut", "\x01\x06123456ups"},
+		{"media cut", "\x01\x86123456upst"},
+		{"media of no meaning", "\x01\x86123456upst\x00"},
+		{"spare flag of the media", "\x01\x86123456upst\x20"},
 	} {
 		s := r.First().hopSealer(domainDownSeal, &testHop)
 		from := len(s.msg)

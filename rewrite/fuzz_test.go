@@ -43,7 +43,7 @@ func FuzzScan(f *testing.F) {
 		tile(t, &m)
 		s := splice{m: &m}
 		var again Message
-		if out := s.finish(false); !bytes.Equal(out, raw) || again.Scan(out) != Sound || fingerprint(&again) != fingerprint(&m) {
+		if out := s.finish(false, nil); !bytes.Equal(out, raw) || again.Scan(out) != Sound || fingerprint(&again) != fingerprint(&m) {
 			t.Fatalf("the unchanged splice is %q", out)
 		}
 	})

@@ -92,20 +92,20 @@ func (g *golden) run(t *testing.T) {
 func (g *golden) apply(t *testing.T, m *Message) []byte {
 	switch g.call {
 	case "RequestUp":
-		r := RequestUp{Via: []byte(g.text("via")), OwnRoutes: g.number(t, "own-routes"), Contacts: g.texts("contact"), Strip: g.strings("strip")}
+		r := RequestUp{Via: []byte(g.text("via")), OwnRoutes: g.number(t, "own-routes"), Contacts: g.texts("contact"), Strip: g.strings("strip"), Unsupported: g.strings("unsupported"), Body: g.body()}
 		if header := g.text("client-ip"); header != "" {
 			name, value, _ := strings.Cut(header, ": ")
 			r.ClientIPHeader, r.ClientIP = name, []byte(value)
 		}
 		return r.Append(nil, m)
 	case "ResponseUp":
-		r := ResponseUp{Contact: []byte(g.text("contact")), Strip: g.strings("strip")}
+		r := ResponseUp{Contact: []byte(g.text("contact")), Strip: g.strings("strip"), Body: g.body()}
 		return r.Append(nil, m)
 	case "RequestDown":
-		r := RequestDown{URI: []byte(g.text("uri")), Via: []byte(g.text("via")), Source: g.source(t)}
+		r := RequestDown{URI: []byte(g.text("uri")), Via: []byte(g.text("via")), Source: g.source(t), Unsupported: g.strings("unsupported"), Body: g.body()}
 		return r.Append(nil, m)
 	case "ResponseDown":
-		r := ResponseDown{Via: []byte(g.text("via")), Restore: g.restore()}
+		r := ResponseDown{Via: []byte(g.text("via")), Restore: g.restore(), Body: g.body()}
 		return r.Append(nil, m)
 	case "Answer":
 		a := Answer{
@@ -137,6 +137,14 @@ func (g *golden) restore() func([]byte) []byte {
 		}
 		return nil
 	}
+}
+
+// body returns the lines that stand for the body, nil if there are none.
+func (g *golden) body() (body []byte) {
+	for _, line := range g.strings("body") {
+		body = append(body, line+"\r\n"...)
+	}
+	return body
 }
 
 func (g *golden) strings(name string) []string {

@@ -26,6 +26,8 @@ const (
 	ProxyRequire
 	Expires
 	RSeq
+	ContentType
+	Require
 	numHeaders
 )
 
@@ -91,6 +93,10 @@ func headerOf(name []byte) Header {
 		return Expires
 	case "rseq":
 		return RSeq
+	case "content-type", "c":
+		return ContentType
+	case "require":
+		return Require
 	}
 	return OtherHeader
 }
@@ -179,8 +185,6 @@ func Strippable(name string) bool {
 		return false
 	case len(name) == 1:
 		return false // compact forms have a long one
-	case equalFold([]byte(name), "Content-Type"):
-		return false
 	}
 	return headerOf([]byte(name)) == OtherHeader
 }

@@ -33,6 +33,7 @@ type UpSeal struct {
 	Register  Register
 	Origin    Origin // the client's, carried only if Register is not RegisterNone
 	Own       bool   // the gateway itself sent the request: there is no Via
+	Media     Media
 	Via       []byte // the browser's Via value, byte for byte; MaxVia at most, for the caller to check
 }
 
@@ -43,7 +44,8 @@ const (
 	upRegister      = 7 << upRegisterShift
 	upRegisterShift = 2
 	upOwn           = 1 << 5
-	upFlags         = upClient | upFlow | upRegister | upOwn
+	upMedia         = 1 << 6
+	upFlags         = upClient | upFlow | upRegister | upOwn | upMedia
 )
 
 // AppendUpSeal appends the seal for a request with that Call-ID and CSeq
@@ -62,6 +64,7 @@ func (k *Key) AppendUpSeal(dst []byte, s *UpSeal, callID []byte, cseq uint32) []
 	if s.Register != RegisterNone {
 		w.msg = appendOrigin(w.msg, s.Origin)
 	}
+	w.msg = s.Media.append(w.msg)
 	if !s.Own {
 		w.msg = code(bitWriter{out: w.msg}, s.Via)
 	}
@@ -78,6 +81,9 @@ func (s *UpSeal) flags() byte {
 	}
 	if s.Own {
 		flags |= upOwn
+	}
+	if s.Media != (Media{}) {
+		flags |= upMedia
 	}
 	return flags
 }
@@ -127,11 +133,15 @@ func (k *Key) openUpSeal(s *UpSeal, buf, seal, callID []byte, cseq uint32) bool 
 	if out.Register != RegisterNone {
 		out.Origin = readOrigin(f.take(originSize))
 	}
+	known := true
+	if flags&upMedia != 0 {
+		out.Media, known = f.media()
+	}
 	if !out.Own {
 		out.Via, ok = appendDecoded(buf[:0], bitReader{in: f.text})
 		f.text = nil
 	}
-	if !ok || f.short || len(f.text) > 0 || flags&^upFlags != 0 || out.Register >= numRegisters {
+	if !ok || !known || f.short || len(f.text) > 0 || flags&^upFlags != 0 || out.Register >= numRegisters {
 		return false
 	}
 	*s = out
@@ -159,5 +169,6 @@ func (f *fields) take(n int) []byte {
 }
 
 func (f *fields) uint8() uint8   { return f.take(1)[0] }
+func (f *fields) uint16() uint16 { return binary.BigEndian.Uint16(f.take(2)) }
 func (f *fields) uint32() uint32 { return binary.BigEndian.Uint32(f.take(4)) }
 func (f *fields) uint64() uint64 { return binary.BigEndian.Uint64(f.take(8)) }

@@ -33,6 +33,10 @@ var upSeals = []struct {
 		"6uz7prcpkpqvo5547d4twi4qexkxqeugtog24ekcbrubel7ooagoarwzijcqktqyjdfwtsrwuf7zsao2h35o4456l2dg352frweul5g4ysfb4ymfum6xy6xp"},
 	{"unbind, no Via", UpSeal{HasClient: true, Client: 1, Register: RegisterUnbind, Origin: 3},
 		"qpobmb4awwnqzxofpsofgw2kbivamae5ix7dq"},
+	{"late", UpSeal{HasClient: true, Client: 1, Media: Media{Late: true}, Via: []byte(testVia)},
+		"hbj4ligwvgvxvairjgc64i3ysgvhve33pr5vf4naakmbkeuats3ku6q"},
+	{"media", UpSeal{HasFlow: true, Flow: 1, Media: Media{InDialog: true, Untouched: true, Engine: 0xbeef}, Via: []byte(testVia)},
+		"dndya7v75fs3pu2o65xz4ivezuaqa5fsm4jz53z4lg7k2f7gamqoecy4yq"},
 	{"own", UpSeal{Own: true},
 		"gl5cbgyf2k4apka"},
 }
@@ -133,7 +137,11 @@ func TestUpSealRefusesOtherLayouts(t *testing.T) {
 	r := keyring(t, 0)
 	for _, test := range []struct{ name, plaintext string }{
 		{"nothing", ""},
-		{"spare flag 6", "\x40"},
+		{"media of no meaning", "\x40\x00"},
+		{"spare flag of the media", "\x40\x10"},
+		{"media cut", "\x40"},
+		{"engine cut", "\x40\x08\x01"},
+		{"no engine", "\x40\x08\x00\x00"},
 		{"spare flag 7", "\x80"},
 		{"unknown register", "\x14"},
 		{"client cut", "\x011234567"},

@@ -57,16 +57,37 @@ func (s *splice) popValues(i, n int) (popped int) {
 }
 
 // finish copies the rest of the headers, says the body's length where the
-// message does not and it is asked for, and copies the body.
-func (s *splice) finish(addLength bool) []byte {
+// message does not and it is asked for, and copies the body, or puts another in
+// its place that is not nil.
+func (s *splice) finish(addLength bool, body []byte) []byte {
 	s.keep(s.m.end)
+	length := int(s.m.Body.Hi - s.m.Body.Lo)
+	if body != nil {
+		length = len(body)
+	}
 	if addLength && s.m.ContentLength < 0 {
 		s.put([]byte("Content-Length: "))
-		s.dst = strconv.AppendInt(s.dst, int64(s.m.Body.Hi-s.m.Body.Lo), 10)
+		s.dst = strconv.AppendInt(s.dst, int64(length), 10)
 		s.put(crlf)
 	}
-	s.keep(s.m.Body.Hi)
+	if body == nil {
+		s.keep(s.m.Body.Hi)
+		return s.dst
+	}
+	s.keep(s.m.Body.Lo)
+	s.put(body)
 	return s.dst
+}
+
+// putLength says the length of a body that is not nil in a line that says the
+// length of another.
+func (s *splice) putLength(l *line, body []byte) {
+	if body == nil {
+		return
+	}
+	s.keep(l.valueLo)
+	s.dst = strconv.AppendInt(s.dst, int64(len(body)), 10)
+	s.pos = int(l.valueHi)
 }
 
 var crlf = []byte("\r\n")

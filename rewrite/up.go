@@ -16,6 +16,11 @@ type RequestUp struct {
 	// ClientIPHeader, if not empty, names a header that says ClientIP.
 	ClientIPHeader string
 	ClientIP       []byte
+	// Unsupported names option tags that are taken out of Supported, besides those
+	// of every REGISTER.
+	Unsupported []string
+	// Body, if not nil, stands for the body.
+	Body []byte
 }
 
 // Append appends the rewritten request to dst, which must not overlap it.
@@ -46,16 +51,20 @@ func (r *RequestUp) Append(dst []byte, m *Message) []byte {
 		case Contact:
 			contact += s.putContacts(i, r.Contacts[contact:])
 		case Supported:
+			tags := r.Unsupported
 			if register {
-				s.dropOutbound(i)
+				tags = outboundTags
 			}
+			s.dropOptions(i, tags)
+		case ContentLength:
+			s.putLength(l, r.Body)
 		case OtherHeader:
 			if name := fullName(m.Raw[l.lo:l.nameHi]); named(name, r.Strip) || equalFold(name, r.ClientIPHeader) {
 				s.dropLine(l)
 			}
 		}
 	}
-	return s.finish(true)
+	return s.finish(true, r.Body)
 }
 
 // putAdded writes the header lines that a browser need not send, below our Via.
@@ -74,6 +83,8 @@ type ResponseUp struct {
 	Contact []byte
 	// Strip names further headers that are not taken from a browser, in full.
 	Strip []string
+	// Body, if not nil, stands for the body.
+	Body []byte
 }
 
 // Append appends the rewritten response, without its top Via, to dst, which
@@ -94,13 +105,15 @@ func (r *ResponseUp) Append(dst []byte, m *Message) []byte {
 			if len(r.Contact) > 0 {
 				s.putContact(i, r.Contact)
 			}
+		case ContentLength:
+			s.putLength(l, r.Body)
 		case OtherHeader:
 			if named(fullName(m.Raw[l.lo:l.nameHi]), r.Strip) {
 				s.dropLine(l)
 			}
 		}
 	}
-	return s.finish(true)
+	return s.finish(true, r.Body)
 }
 
 // replaceTop puts text in the place of a line's first value.
@@ -152,9 +165,9 @@ func (s *splice) putAddress(v Span, text []byte) {
 	}
 }
 
-// dropOutbound takes the option tags out of Supported that promise the SIP
-// server what a gateway cannot keep, and the line if nothing else is in it.
-func (s *splice) dropOutbound(i int) {
+// dropOptions takes option tags out of a line of Supported, and the line if
+// nothing else is in it.
+func (s *splice) dropOptions(i int, tags []string) {
 	l := &s.m.lines[i]
 	first, dropped, from := true, false, l.valueLo
 	for values := s.m.valuesOf(i); ; {
@@ -162,7 +175,7 @@ func (s *splice) dropOutbound(i int) {
 		if !ok {
 			break
 		}
-		if named(s.m.Text(v), outboundTags) {
+		if named(s.m.Text(v), tags) {
 			s.drop(from, v.Hi)
 			dropped = true
 		} else {
@@ -179,6 +192,7 @@ func (s *splice) dropOutbound(i int) {
 	}
 }
 
+// outboundTags promise a registrar what a gateway cannot keep.
 var outboundTags = []string{"path", "gruu", "outbound"}
 
 // undo takes back what was copied of a line of which no value is left.

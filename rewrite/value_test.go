@@ -218,7 +218,8 @@ func TestHeaderNames(t *testing.T) {
 		"Contact": Contact, "m": Contact, "Supported": Supported, "k": Supported,
 		"Content-Length": ContentLength, "l": ContentLength, "Call-ID": CallID, "i": CallID,
 		"CSeq": CSeq, "From": From, "f": From, "To": To, "t": To, "Proxy-Require": ProxyRequire, "Expires": Expires,
-		"": OtherHeader, "6": OtherHeader, "\x16": OtherHeader, "Vi": OtherHeader, "Vias": OtherHeader, "c": OtherHeader,
+		"Content-Type": ContentType, "c": ContentType, "Require": Require,
+		"": OtherHeader, "6": OtherHeader, "\x16": OtherHeader, "Vi": OtherHeader, "Vias": OtherHeader,
 		"P-Preferred-Identity-": OtherHeader, "Call_ID": OtherHeader, "\u212a": OtherHeader, "Content-Lengt\u017f": OtherHeader,
 	} {
 		for _, spelling := range []string{name, strings.ToUpper(name), strings.ToLower(name)} {
@@ -234,7 +235,7 @@ func TestCompactForms(t *testing.T) {
 	for compact, full := range oracleCompact {
 		for _, c := range []string{compact, strings.ToUpper(compact)} {
 			h, name := headerOf([]byte(c)), fullName([]byte(c))
-			if h != headerOf([]byte(full)) || h == OtherHeader && full != "content-type" && !strings.EqualFold(string(name), full) {
+			if h != headerOf([]byte(full)) || h == OtherHeader && !strings.EqualFold(string(name), full) {
 				t.Errorf("%s is %q, header %d", c, name, h)
 			}
 		}
@@ -248,7 +249,7 @@ func TestStrippable(t *testing.T) {
 	for name, want := range map[string]bool{
 		"X-Account": true, "Referred-By": true, "subject": true, "Authorization": true,
 		"": false, "X Y": false, "X:": false, "Grüße": false, "b": false, "Content-Type": false, "content-TYPE": false,
-		"Via": false, "contact": false, "CSeq": false, "Record-Route": false,
+		"Via": false, "contact": false, "Require": false, "CSeq": false, "Record-Route": false,
 	} {
 		if Strippable(name) != want {
 			t.Errorf("%q: %v", name, !want)

@@ -27,6 +27,7 @@ type flags struct {
 	Upstream     gateway.Upstream `placeholder:"URI" help:"A real PBX instead of the embedded one: sip:host[:port][;transport=udp|tcp|tls]."`
 	SIPListen    string           `placeholder:"ADDR" help:"Where the PBX reaches viaduct, UDP and TCP. Without this flag: any free port of loopback, or :5070 if --upstream is another machine; only the PBX is listened to."`
 	PBXListen    string           `name:"pbx-listen" placeholder:"ADDR" default:"127.0.0.1:0" help:"The embedded PBX's own address, UDP and TCP."`
+	RTPEngine    []string         `name:"rtpengine" placeholder:"HOST:PORT" help:"Bridge WebRTC media to plain RTP, as viaduct does: the ng port of an rtpengine. The embedded PBX then hears plain RTP."`
 	TokenKeyFile string           `placeholder:"FILE" help:"Keys of the tokens, as viaduct keeps them, so that calls through a real PBX survive a restart. Without this flag: keys that live as long as the process."`
 	LogLevel     zapcore.Level    `placeholder:"LEVEL" default:"warn" enum:"debug,info,warn,error" help:"Least severe that is logged: debug, info, warn or error."`
 }
@@ -110,6 +111,7 @@ func (f *flags) config(log *zap.Logger) gateway.Config {
 		TLSKey:       f.TLSKey,
 		Upstreams:    []gateway.Upstream{f.Upstream},
 		SIPListen:    sip,
+		RTPEngines:   f.RTPEngine,
 		TokenKeyFile: f.TokenKeyFile,
 		DrainTimeout: time.Second, // who ends a demo does not wait for its calls
 		Log:          log,

@@ -27,6 +27,7 @@ func TestRefusals(t *testing.T) {
 		{[]string{"--listen=0.0.0.0:0", "--allow-remote", "--pbx-listen=0.0.0.0:0"}, "--pbx-listen: 0.0.0.0:0 is not on loopback"},
 		{[]string{"--tls-cert=cert.pem"}, "--tls-cert: needs --tls-key too"},
 		{[]string{"--upstream=10.0.0.5"}, "--upstream"},
+		{[]string{"--rtpengine=127.0.0.1"}, "--rtpengine"},
 		{[]string{"--nonsense"}, "--nonsense"},
 	} {
 		var stdout, stderr bytes.Buffer

@@ -58,6 +58,10 @@ type flags struct {
 	MaxTransactionMem  int                `name:"max-transaction-memory" group:"SIP side" placeholder:"BYTES" default:"67108864" help:"Most memory for them."`
 	HealthInterval     time.Duration      `group:"SIP side" placeholder:"DURATION" default:"10s" help:"Time within which a dead upstream is noticed: it is asked with OPTIONS twice in it, any answer means alive."`
 
+	RTPEngine          []string           `name:"rtpengine" group:"Media" placeholder:"HOST:PORT" help:"Bridge WebRTC media to plain RTP: the ng port of an rtpengine. Each call goes to the first that is healthy, in an order of its own."`
+	RTPEngineDirection gateway.Interfaces `name:"rtpengine-direction" group:"Media" placeholder:"BROWSER,PBX" help:"The rtpengine's names of its interfaces for the two sides."`
+	RTPEngineOptional  bool               `name:"rtpengine-optional" group:"Media" help:"While no rtpengine can be reached calls pass as they are, instead of being answered 503."`
+
 	adminFlag
 	DrainTimeout time.Duration `group:"Operation" placeholder:"DURATION" default:"30s" help:"After SIGTERM: how long calls are waited for, while new connections are refused."`
 	LogLevel     zapcore.Level `group:"Operation" placeholder:"LEVEL" default:"info" enum:"debug,info,warn,error" help:"Least severe that is logged: debug, info, warn or error."`
@@ -186,6 +190,9 @@ func (f *flags) config() gateway.Config {
 		MaxTransactions:      f.MaxTransactions,
 		MaxTransactionMemory: f.MaxTransactionMem,
 		HealthInterval:       f.HealthInterval,
+		RTPEngines:           f.RTPEngine,
+		RTPEngineInterfaces:  f.RTPEngineDirection,
+		RTPEngineOptional:    f.RTPEngineOptional,
 		Admin:                f.Admin,
 		DrainTimeout:         cmp.Or(f.DrainTimeout, time.Nanosecond), // its zero is the default
 	}

@@ -77,7 +77,8 @@ func TestEveryFlagReachesTheGateway(t *testing.T) {
 		"--sip-tls-key=sk", "--advertise=192.0.2.1", "--advertise-tls=192.0.2.1:5061", "--allow-peer=192.0.2.0/24",
 		"--tcp-above=1300", "--strip-header=X-Secret", "--client-ip-header=X-Client", "--token-key-file=keys",
 		"--max-transactions=100", "--max-transaction-memory=1000000", "--health-interval=5s", "--admin=127.0.0.1:9090",
-		"--drain-timeout=1m",
+		"--drain-timeout=1m", "--rtpengine=127.0.0.1:2223", "--rtpengine=[::1]:2223", "--rtpengine-direction=public,private",
+		"--rtpengine-optional",
 	).config()
 	want := gateway.Config{
 		Listen:             []string{"127.0.0.1:8443"},
@@ -109,6 +110,9 @@ func TestEveryFlagReachesTheGateway(t *testing.T) {
 		MaxTransactions:      100,
 		MaxTransactionMemory: 1_000_000,
 		HealthInterval:       5 * time.Second,
+		RTPEngines:           []string{"127.0.0.1:2223", "[::1]:2223"},
+		RTPEngineInterfaces:  gateway.Interfaces{Browser: "public", PBX: "private"},
+		RTPEngineOptional:    true,
 		Admin:                "127.0.0.1:9090",
 		DrainTimeout:         time.Minute,
 	}
@@ -162,7 +166,7 @@ func TestEnvironment(t *testing.T) {
 // TestVariableNames: every flag is also VIADUCT_FLAG_NAME, and belongs to a
 // group of the help.
 func TestVariableNames(t *testing.T) {
-	groups := []string{"Browser side", "SIP side", "Operation"}
+	groups := []string{"Browser side", "SIP side", "Media", "Operation"}
 	for _, flag := range model(t) {
 		want := "VIADUCT_" + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))
 		if !slices.Equal(flag.Envs, []string{want}) {

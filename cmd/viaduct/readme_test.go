@@ -113,8 +113,13 @@ func TestReadmeCommands(t *testing.T) {
 			if admin := mustParse(t, "--upstream=sip:10.0.0.5").Admin; !strings.HasPrefix(words[1], "http://"+admin+"/") {
 				t.Errorf("%s: viaduct is at %s", command, admin)
 			}
+		case "apt": // the tests are set up with the same package
+			if setup := readProjectFile(t, ".ci/setup"); !strings.Contains(setup, "\n  "+words[len(words)-1]) {
+				t.Errorf("%s: the tests do not use it", command)
+			}
+		case "rtpengine": // its flags are what the tests start it with
 		default:
-			t.Errorf("%s: neither make, nor viaduct, nor curl", command)
+			t.Errorf("%s: neither make, nor viaduct, nor curl, nor rtpengine", command)
 		}
 	}
 }

@@ -16,7 +16,7 @@ func (t *Table) fire(i, now uint32, due *batch) {
 
 func (t *Table) expire(i uint32, r *record, due *batch) {
 	if r.kind <= clientInvite && r.state == trying {
-		due.unanswered = append(due.unanswered, t.store.at(r.held).to)
+		due.giveUp(t.store.at(r.held))
 	}
 	t.remove(i, r)
 }

@@ -36,7 +36,12 @@ func newLab(t *testing.T) *lab {
 			}
 			l.note(string(msg))
 		},
-		Unanswered: func(Peer) { l.note("unanswered") },
+		Unanswered: func(to Peer, msg []byte) {
+			if to != server || len(msg) == 0 {
+				t.Errorf("%q to %v is unanswered", msg, to)
+			}
+			l.note("unanswered")
+		},
 	})
 	return l
 }

@@ -110,7 +110,8 @@ const maxBatch = 128 << 10
 type batch struct {
 	text       []byte
 	msgs       []outgoing
-	unanswered []Peer
+	lost       []byte
+	unanswered []outgoing // with their bytes in lost
 }
 
 type outgoing struct {
@@ -118,11 +119,16 @@ type outgoing struct {
 	to  Peer
 }
 
-func (b *batch) full() bool { return len(b.text) >= maxBatch }
+func (b *batch) full() bool { return len(b.text)+len(b.lost) >= maxBatch }
 
 func (b *batch) add(h *held) {
 	b.text = append(b.text, *h.buf...)
 	b.msgs = append(b.msgs, outgoing{len(b.text), h.to})
+}
+
+func (b *batch) giveUp(h *held) {
+	b.lost = append(b.lost, *h.buf...)
+	b.unanswered = append(b.unanswered, outgoing{len(b.lost), h.to})
 }
 
 // send empties the batch.
@@ -132,10 +138,12 @@ func (b *batch) send(cfg *Config) {
 		cfg.Send(m.to, b.text[from:m.end])
 		from = m.end
 	}
-	for _, to := range b.unanswered {
-		cfg.Unanswered(to)
+	from = 0
+	for _, m := range b.unanswered {
+		cfg.Unanswered(m.to, b.lost[from:m.end])
+		from = m.end
 	}
-	b.text, b.msgs, b.unanswered = b.text[:0], b.msgs[:0], b.unanswered[:0]
+	b.text, b.msgs, b.lost, b.unanswered = b.text[:0], b.msgs[:0], b.lost[:0], b.unanswered[:0]
 }
 
 // batches are those of repetitions that are answered at once.

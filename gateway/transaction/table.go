@@ -64,8 +64,8 @@ type Config struct {
 	// of the table held.
 	Send func(to Peer, msg []byte)
 	// Unanswered is called, likewise, for a request that has had no response at
-	// all in its whole Lifetime.
-	Unanswered func(to Peer)
+	// all in its whole Lifetime. It does not keep msg.
+	Unanswered func(to Peer, msg []byte)
 }
 
 // Peer is the other end of the hop.

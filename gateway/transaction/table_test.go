@@ -10,7 +10,7 @@ import (
 
 // sink is a table's configuration that sends nowhere.
 func sink(max, maxBytes int) Config {
-	return Config{Max: max, MaxBytes: maxBytes, Send: func(Peer, []byte) {}, Unanswered: func(Peer) {}}
+	return Config{Max: max, MaxBytes: maxBytes, Send: func(Peer, []byte) {}, Unanswered: func(Peer, []byte) {}}
 }
 
 // TestRunSleeps: an empty table costs nothing, and wakes up whenever something
@@ -144,7 +144,7 @@ func TestSendCallsBack(t *testing.T) {
 			l.Failed(7, nil)
 			l.Stats()
 		}
-		l.cfg.Unanswered = func(Peer) { l.Sent(8, false, &m) }
+		l.cfg.Unanswered = func(Peer, []byte) { l.Sent(8, false, &m) }
 		l.Acked(0, dialogID, &m)
 		go l.Table.Run(t.Context())
 		l.absorbs("2xx", l.answerInvite(200))

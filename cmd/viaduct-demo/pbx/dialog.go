@@ -22,7 +22,7 @@ type dialog struct {
 	awaiting *unconfirmed // the 2xx whose ACK has not come
 	unacked  *outgoing    // our latest INVITE that was answered
 	peer     *dialog      // the other side of a bridged call
-	session  *session     // the media of a call with an extension
+	session  session      // the media of a call with an extension
 	over     bool
 }
 
@@ -151,14 +151,14 @@ func (d *dialog) setPeer(peer *dialog) {
 
 // partner returns the other side of the call, and the media if that is an
 // extension. Both are nil while the call is being set up.
-func (d *dialog) partner() (*dialog, *session) {
+func (d *dialog) partner() (*dialog, session) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.peer, d.session
 }
 
 // carry hands session to the dialog, which closes it when it ends.
-func (d *dialog) carry(session *session) {
+func (d *dialog) carry(session session) {
 	d.mu.Lock()
 	over := d.over
 	d.session = session

@@ -50,14 +50,14 @@ func (p *PBX) onlyRing(in *incoming, _ string) {
 func (p *PBX) callBack(in *incoming, caller string) {
 	in.reject(refusal{603, "Calling You Back"})
 	if p.pause(p.pauses.callBack, nil) {
-		p.callEcho(caller, toOf(in.req), fromOf(in.req))
+		p.callEcho(caller, toOf(in.req), fromOf(in.req), in.req.Body())
 	}
 }
 
-// callEcho calls user at all its contacts; whoever answers is sent its audio
-// back.
-func (p *PBX) callEcho(user string, from, to *sip.Address) {
-	session, offer, err := p.media.offer(p.ctx)
+// callEcho calls user, whose own offer was theirs, at all its contacts; whoever
+// answers is sent its audio back.
+func (p *PBX) callEcho(user string, from, to *sip.Address, theirs string) {
+	session, offer, err := p.media.offer(p.ctx, theirs)
 	if err != nil {
 		p.log.Warn("no offer to call back with", zap.Error(err))
 		return
@@ -86,7 +86,7 @@ func (p *PBX) callEcho(user string, from, to *sip.Address) {
 }
 
 // start begins the media of a call of ours that was answered with res.
-func (p *PBX) start(by *outgoing, session *session, res sip.Response) {
+func (p *PBX) start(by *outgoing, session session, res sip.Response) {
 	by.dialog.carry(session)
 	by.acknowledge(content{})
 	if err := session.accept(res.Body()); err != nil {
@@ -116,10 +116,10 @@ func (p *PBX) answer(in *incoming, acked func(sip.Request)) {
 // endWithMedia hangs up when the phone's media is gone: a page that was closed
 // sends no BYE. One that hangs up does, and its media may be closed before the
 // BYE is here.
-func (p *PBX) endWithMedia(d *dialog, session *session) {
+func (p *PBX) endWithMedia(d *dialog, session session) {
 	p.spawn(func() {
 		select {
-		case <-session.lost:
+		case <-session.gone():
 			if p.pause(p.pauses.bye, d.done) {
 				p.hangUp(d)
 			}
@@ -130,7 +130,7 @@ func (p *PBX) endWithMedia(d *dialog, session *session) {
 }
 
 // renegotiate answers a re-INVITE to an extension.
-func (p *PBX) renegotiate(in *incoming, session *session) {
+func (p *PBX) renegotiate(in *incoming, session session) {
 	answer, err := session.answer(p.ctx, in.req.Body())
 	if err != nil {
 		p.log.Info("offer not understood", zap.Error(err))
@@ -141,7 +141,7 @@ func (p *PBX) renegotiate(in *incoming, session *session) {
 }
 
 // update answers an UPDATE with an offer to an extension.
-func (p *PBX) update(req sip.Request, session *session) {
+func (p *PBX) update(req sip.Request, session session) {
 	answer, err := session.answer(p.ctx, req.Body())
 	if err != nil {
 		p.log.Info("offer not understood", zap.Error(err))

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -13,8 +14,25 @@ import (
 	"github.com/pion/webrtc/v4"
 )
 
-// media makes the sessions of extensions: Opus over DTLS-SRTP, at one address.
-type media struct{ api *webrtc.API }
+// media makes the sessions of extensions, at one address.
+type media struct {
+	addr netip.Addr
+	api  *webrtc.API
+}
+
+// A session is the media of one call: it sends back what it receives.
+type session interface {
+	// answer returns the answer to the phone's first or a later offer.
+	answer(ctx context.Context, offer string) (string, error)
+	// offer returns our first offer.
+	offer(ctx context.Context) (string, error)
+	// accept takes the phone's answer to our offer.
+	accept(answer string) error
+	// gone is closed when the phone is no longer there.
+	gone() <-chan struct{}
+	// close ends the media and waits until nothing of it runs.
+	close()
+}
 
 func newMedia(addr netip.Addr) (*media, error) {
 	codecs := &webrtc.MediaEngine{}
@@ -30,7 +48,7 @@ func newMedia(addr netip.Addr) (*media, error) {
 	settings.SetIncludeLoopbackCandidate(true)
 	settings.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
 	settings.SetIPFilter(func(ip net.IP) bool { return ip.Equal(addr.AsSlice()) })
-	return &media{webrtc.NewAPI(
+	return &media{addr, webrtc.NewAPI(
 		webrtc.WithMediaEngine(codecs),
 		webrtc.WithSettingEngine(settings),
 		webrtc.WithInterceptorRegistry(&interceptor.Registry{}),
@@ -41,8 +59,8 @@ var opus = webrtc.RTPCodecCapability{
 	MimeType: webrtc.MimeTypeOpus, ClockRate: 48000, Channels: 2, SDPFmtpLine: "minptime=10;useinbandfec=1",
 }
 
-// A session is the media of one call: it sends back what it receives.
-type session struct {
+// A webSession is the media of a browser: Opus over DTLS-SRTP.
+type webSession struct {
 	pc    *webrtc.PeerConnection
 	track *webrtc.TrackLocalStaticRTP
 	held  atomic.Bool // the phone does not want to hear us
@@ -51,7 +69,7 @@ type session struct {
 	lostOnce sync.Once
 }
 
-func (m *media) newSession() (*session, error) {
+func (m *media) newWebSession() (*webSession, error) {
 	track, err := webrtc.NewTrackLocalStaticRTP(opus, "audio", "echo")
 	if err != nil {
 		return nil, err
@@ -60,7 +78,7 @@ func (m *media) newSession() (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &session{pc: pc, track: track, lost: make(chan struct{})}
+	s := &webSession{pc: pc, track: track, lost: make(chan struct{})}
 	pc.OnTrack(func(from *webrtc.TrackRemote, _ *webrtc.RTPReceiver) { s.echo(from) })
 	pc.OnConnectionStateChange(func(state webrtc.PeerConnectionState) {
 		if state == webrtc.PeerConnectionStateFailed || state == webrtc.PeerConnectionStateClosed {
@@ -87,7 +105,7 @@ func drain(sender *webrtc.RTPSender) {
 }
 
 // echo ends when the session is closed.
-func (s *session) echo(from *webrtc.TrackRemote) {
+func (s *webSession) echo(from *webrtc.TrackRemote) {
 	for {
 		packet, _, err := from.ReadRTP()
 		if err != nil {
@@ -105,8 +123,8 @@ func (s *session) echo(from *webrtc.TrackRemote) {
 }
 
 // answer returns a session for a phone's offer, and the answer to it.
-func (m *media) answer(ctx context.Context, offer string) (*session, string, error) {
-	s, err := m.newSession()
+func (m *media) answer(ctx context.Context, offer string) (session, string, error) {
+	s, err := m.sessionFor(offer)
 	if err != nil {
 		return nil, "", err
 	}
@@ -118,8 +136,15 @@ func (m *media) answer(ctx context.Context, offer string) (*session, string, err
 	return s, answer, nil
 }
 
-// answer returns the answer to the phone's first or a later offer.
-func (s *session) answer(ctx context.Context, offer string) (string, error) {
+// sessionFor returns the session that the offer's audio needs.
+func (m *media) sessionFor(offer string) (session, error) {
+	if slices.ContainsFunc(mediaIn(offer), offeredMedia.isPlainAudio) {
+		return newPlainSession(m.addr)
+	}
+	return m.newWebSession()
+}
+
+func (s *webSession) answer(ctx context.Context, offer string) (string, error) {
 	hold := holdIn(offer)
 	err := s.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: hold.hide(offer)})
 	if err != nil {
@@ -137,30 +162,35 @@ func (s *session) answer(ctx context.Context, offer string) (string, error) {
 	return hold.show(answer), nil
 }
 
-// offer returns a session and our offer to a phone.
-func (m *media) offer(ctx context.Context) (*session, string, error) {
-	s, err := m.newSession()
+// offer returns a session and our offer to the phone whose own offer was
+// theirs: it is called back with the media it has.
+func (m *media) offer(ctx context.Context, theirs string) (session, string, error) {
+	s, err := m.sessionFor(theirs)
 	if err != nil {
 		return nil, "", err
 	}
-	offer, err := s.pc.CreateOffer(nil)
-	if err == nil {
-		offer.SDP, err = s.describe(ctx, offer)
-	}
+	offer, err := s.offer(ctx)
 	if err != nil {
 		s.close()
 		return nil, "", err
 	}
-	return s, offer.SDP, nil
+	return s, offer, nil
 }
 
-// accept takes the phone's answer to our offer.
-func (s *session) accept(answer string) error {
+func (s *webSession) offer(ctx context.Context) (string, error) {
+	ours, err := s.pc.CreateOffer(nil)
+	if err != nil {
+		return "", err
+	}
+	return s.describe(ctx, ours)
+}
+
+func (s *webSession) accept(answer string) error {
 	return s.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: answer})
 }
 
 // describe sets our description and returns it with all candidates in it.
-func (s *session) describe(ctx context.Context, ours webrtc.SessionDescription) (string, error) {
+func (s *webSession) describe(ctx context.Context, ours webrtc.SessionDescription) (string, error) {
 	gathered := webrtc.GatheringCompletePromise(s.pc)
 	if err := s.pc.SetLocalDescription(ours); err != nil {
 		return "", err
@@ -173,8 +203,9 @@ func (s *session) describe(ctx context.Context, ours webrtc.SessionDescription) 
 	}
 }
 
-// close ends the media and waits until nothing of it runs.
-func (s *session) close() {
+func (s *webSession) gone() <-chan struct{} { return s.lost }
+
+func (s *webSession) close() {
 	// An error here is one of a socket that is gone.
 	_ = s.pc.GracefulClose()
 }

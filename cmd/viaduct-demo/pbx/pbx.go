@@ -11,7 +11,8 @@
 //	   |-- BYE ----------->|-- BYE ----------->|
 //
 // Each side of a call is a dialog of its own, with its own Call-ID and tags.
-// Both ends are browsers, so an extension that answers speaks WebRTC.
+// An extension that answers speaks WebRTC, or PCMU by plain RTP if it is
+// offered that.
 package pbx
 
 import (

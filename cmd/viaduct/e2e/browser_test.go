@@ -204,6 +204,10 @@ type PageOptions struct {
 	// descriptions are fixed text.
 	RealMedia bool
 
+	// Tone, with RealMedia, is the frequency in Hz of what the microphone hears,
+	// instead of the fake device's beeps.
+	Tone int
+
 	// Site serves the page instead of Browser.Origin.
 	Site string
 }
@@ -226,8 +230,11 @@ func openPage(t testing.TB, stack Stack, options PageOptions) *Page {
 		site = options.Site
 	}
 	url := fmt.Sprintf("%s/%s.html", site, stack)
-	if !options.RealMedia {
+	switch {
+	case !options.RealMedia:
 		url += "?fixed"
+	case options.Tone != 0:
+		url += fmt.Sprintf("?tone=%d", options.Tone)
 	}
 	t.Cleanup(func() {
 		_, _ = b.command(map[string]any{"op": "close", "page": p.name})

@@ -12,6 +12,13 @@
 // the invariants of invariants_test.go. The file matrix_test.go says which scenarios are
 // played on which legs; VIADUCT_E2E_FULL=1 plays all on all.
 //
+// An AudioLab has rtpengine beside viaduct, and phones that know plain RTP alone
+// behind Kamailio. Each end of a call sends a tone of its own and tells which it
+// hears, so that tests wait for audio as for any other event:
+//
+//	Chromium ── UDP/TLS/RTP/SAVPF ── rtpengine ── RTP/AVP ── PlainPhone, Baresip
+//	700 Hz                                                   1900 Hz
+//
 // .ci/setup installs the peers.
 package e2e
 

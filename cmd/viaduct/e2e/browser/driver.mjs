@@ -75,6 +75,7 @@ const browser = await chromium.launch({
     '--use-fake-ui-for-media-stream',
     '--use-fake-device-for-media-stream',
     '--allow-loopback-in-peer-connection',
+    '--autoplay-policy=no-user-gesture-required',
     '--disable-gpu',
     '--disable-quic',
     '--no-first-run',

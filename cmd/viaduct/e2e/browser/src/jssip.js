@@ -1,8 +1,10 @@
 import JsSIP from 'jssip';
 import { FixedPeerConnection } from './fixedpeerconnection.js';
-import { Calls, fixedMedia, report } from './page.js';
+import { Calls, fixedMedia, report, tone } from './page.js';
+import { listen, soundLike } from './tone.js';
 
 if (fixedMedia) window.RTCPeerConnection = FixedPeerConnection;
+if (tone) soundLike(tone);
 
 const uas = new Map();
 const calls = new Calls();
@@ -117,7 +119,11 @@ window.phone = {
   call(name, target, options = {}) {
     return watch(ua(name).call(target, { ...media, ...options }));
   },
-  answer: (call) => calls.get(call).answer(media),
+  async answer(call) {
+    // To a call without an offer JsSIP offers no audio unless it has a stream.
+    const mediaStream = tone ? await navigator.mediaDevices.getUserMedia() : undefined;
+    calls.get(call).answer({ ...media, mediaStream });
+  },
   reject: (call, status) => calls.get(call).terminate({ status_code: status }),
   cancel: (call) => calls.get(call).terminate(),
   bye: (call) => calls.get(call).terminate(),
@@ -132,6 +138,10 @@ window.phone = {
       throw new Error('JsSIP is not ready to renegotiate');
     }
   },
+  hold: (call) => calls.get(call).hold(),
+  resume: (call) => calls.get(call).unhold(),
+  dial: (call, digits) => calls.get(call).sendDTMF(digits, { transportType: 'RFC2833' }),
+  listen: (call) => listen(call, calls.get(call).connection),
   info: (call, contentType, body) =>
     calls.get(call).sendRequest('INFO', {
       extraHeaders: [`Content-Type: ${contentType}`],

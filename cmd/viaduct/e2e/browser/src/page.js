@@ -24,6 +24,9 @@ export function fixedSDP(direction = 'sendrecv') {
 /** Whether the test asked for fixed session descriptions instead of media. */
 export const fixedMedia = new URLSearchParams(location.search).has('fixed');
 
+/** The frequency in Hz of every microphone's sound, if the test wants one. */
+export const tone = Number(new URLSearchParams(location.search).get('tone'));
+
 /** Hands out names for calls: c1, c2, … */
 export class Calls {
   #calls = new Map();

@@ -1,7 +1,10 @@
 import {
   Inviter, Messager, Registerer, RegistererState, SessionState, SIPExtension, Subscriber, UserAgent,
 } from 'sip.js';
-import { Calls, fixedMedia, fixedSDP, report } from './page.js';
+import { Calls, fixedMedia, fixedSDP, report, tone } from './page.js';
+import { listen, soundLike } from './tone.js';
+
+if (tone) soundLike(tone);
 
 const uas = new Map();
 const calls = new Calls();
@@ -38,6 +41,14 @@ function outcome(fields) {
     report('response', { ...fields, method, status: statusCode });
   };
   return { onAccept: answered, onReject: answered, onRedirect: answered };
+}
+
+/** Puts a call on hold, or takes it back: the microphone is the application's business. */
+function setHold(call, hold) {
+  const { session } = calls.get(call);
+  session.sessionDescriptionHandlerOptionsReInvite = { hold };
+  session.sessionDescriptionHandler.enableSenderTracks(!hold);
+  return session.invite({ requestDelegate: outcome({ call }) });
 }
 
 function watch(session) {
@@ -181,6 +192,10 @@ window.phone = {
   bye: (call) => calls.get(call).session.bye(),
   reinvite: (call) =>
     calls.get(call).session.invite({ requestDelegate: outcome({ call }) }),
+  hold: (call) => setHold(call, true),
+  resume: (call) => setHold(call, false),
+  dial: (call, digits) => calls.get(call).session.sessionDescriptionHandler.sendDtmf(digits),
+  listen: (call) => listen(call, calls.get(call).session.sessionDescriptionHandler.peerConnection),
   info: (call, contentType, body) =>
     calls.get(call).session.info({
       requestOptions: { body: { contentDisposition: 'render', contentType, content: body } },
