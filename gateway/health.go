@@ -22,7 +22,7 @@ type health struct {
 	state  atomic.Uint32 // a condition
 	rtt    atomic.Int64  // of the last OPTIONS that was answered, nanoseconds
 	spoke  atomic.Bool   // something came from it since the open probe began
-	met    atomic.Bool   // something ever came from it
+	deaf   atomic.Bool   // it has spoken while it left an OPTIONS unanswered
 	polite atomic.Bool   // it has answered an OPTIONS
 
 	mu    sync.Mutex // guards changes of state, and since
@@ -125,7 +125,11 @@ func (g *Gateway) check(ctx context.Context, up *upstream) (answer string, err e
 		up.polite.Store(true)
 		g.revive(up)
 		return answer, err
-	case errors.Is(err, errNoAnswer) && (up.spoke.Load() || up.ignoresOptions()):
+	case errors.Is(err, errNoAnswer) && up.spoke.Load():
+		up.deaf.Store(true)
+		g.revive(up)
+		return answer, err
+	case errors.Is(err, errNoAnswer) && up.ignoresOptions():
 		g.revive(up)
 		return answer, err
 	}
@@ -148,12 +152,11 @@ func (g *Gateway) heard(from transport.Source) {
 		return
 	}
 	up.spoke.Store(true)
-	up.met.Store(true)
 }
 
 // ignoresOptions reports whether an upstream answers everything but OPTIONS: its
 // silence says nothing.
-func (h *health) ignoresOptions() bool { return h.met.Load() && !h.polite.Load() }
+func (h *health) ignoresOptions() bool { return h.deaf.Load() && !h.polite.Load() }
 
 // suspect takes an upstream for dead after a transport error, and has it asked
 // at once: whether it is dead, only an OPTIONS tells.
