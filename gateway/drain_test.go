@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -191,4 +192,17 @@ func (c brief) hangUp() {
 	c.l.t.Helper()
 	bye := c.l.up(c.phone, c.phone.request("BYE", "sip:bob@"+c.l.pbx.addr()).set("Call-ID", c.id))
 	c.l.down(c.phone, bye.reply("200 OK"))
+}
+
+// TestDrainHeld: an INVITE that was told to wait for its browser is answered at
+// the end, since its PBX does not repeat it.
+func TestDrainHeld(t *testing.T) {
+	l := newAway(t)
+	invite := l.pbx.request("INVITE", l.token)
+	l.hold(invite)
+	if got := l.pbx.read(); !strings.HasPrefix(got.start(), "SIP/2.0 100 ") {
+		t.Fatalf("answered %q", got.start())
+	}
+	l.stop()
+	expectAnswer(t, invite.receivedFrom(l.pbx.conn.LocalAddr()), l.pbx.read(), 480)
 }

@@ -370,3 +370,23 @@ func TestServeLeavesNothing(t *testing.T) {
 		t.Errorf("still there:\n%s", stacks[i])
 	}
 }
+
+// TestIgnoresOptions: the silence of a server that answers everything but OPTIONS
+// says nothing, also while nobody asks it for anything else.
+func TestIgnoresOptions(t *testing.T) {
+	t.Parallel()
+	l := preparedLab(t)
+	l.cfg.HealthInterval = time.Second
+	s := l.pbx.serve()
+	s.mute.Store(silentToProbes)
+	l.start()
+	p := l.phone("alice")
+	for up := l.gw.upstreams[0]; !up.ignoresOptions(); {
+		p.registerAnywhere()
+	}
+	<-time.After(3 * l.gw.healthPeriod())
+	p.registerAnywhere()
+	if l.log.count("upstream down") > 0 {
+		t.Error("down, for it ignores OPTIONS")
+	}
+}

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"sync/atomic"
@@ -132,5 +133,27 @@ func TestLocate(t *testing.T) {
 		if at := up.main().target.Addr.Addr().String(); err != nil || at != step.want || moved != (before != up.main()) {
 			t.Errorf("%+v: at %s, moved %v, %v", step, at, moved, err)
 		}
+	}
+}
+
+// TestAliasesWithoutDNS: what is known of aliases stays while they cannot be
+// looked up, and does not grow.
+func TestAliasesWithoutDNS(t *testing.T) {
+	l := preparedLab(t)
+	undisturbed(&l.cfg)
+	l.cfg.Upstreams = upstreams(t, "sip:"+l.pbx.addr()+";alias=a.example;alias=b.example")
+	l.tune = func(g *Gateway) {
+		g.resolver = &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
+			return nil, errors.New("no name server")
+		}}
+	}
+	l.start()
+	for range 16 {
+		if _, err := l.gw.locate(t.Context(), l.gw.upstreams[0], true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(l.gw.upstreams[0].route.Load().addrs); n != 1 {
+		t.Errorf("%d addresses, want 1", n)
 	}
 }
