@@ -83,8 +83,8 @@ func TestGuard(t *testing.T) {
 	}
 }
 
-// TestReadmeFlags: the table of the demo's flags is what the code says.
-func TestReadmeFlags(t *testing.T) {
+// TestDocsFlags: the table of the demo's flags is what the code says.
+func TestDocsFlags(t *testing.T) {
 	parser, _, err := newParser(new(flags), io.Discard)
 	if err != nil {
 		t.Fatal(err)
@@ -104,11 +104,11 @@ func TestReadmeFlags(t *testing.T) {
 		}
 		fmt.Fprintf(&table, "| `%s` | %s | %s |\n", flag, code(strings.TrimSuffix(byDefault, ".")), code(meaning))
 	}
-	readme, err := os.ReadFile("../../README.md")
+	reference, err := os.ReadFile("../../deploy/REFERENCE.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(string(readme), "<!-- demo flags -->\n"+table.String()+"<!-- /demo flags -->") {
-		t.Errorf("README.md should have, between <!-- demo flags --> and <!-- /demo flags -->:\n%s", table.String())
+	if !strings.Contains(string(reference), "<!-- demo flags -->\n"+table.String()+"<!-- /demo flags -->") {
+		t.Errorf("deploy/REFERENCE.md should have, between <!-- demo flags --> and <!-- /demo flags -->:\n%s", table.String())
 	}
 }
