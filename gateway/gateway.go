@@ -90,7 +90,7 @@ const maxInvites = 50_000
 // wrong. It reads the files that the Config names, makes the key file if there
 // is none, and opens no socket.
 func New(cfg Config) (*Gateway, error) {
-	if err := cfg.validate(); err != nil {
+	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
 	g := &Gateway{

@@ -147,7 +147,7 @@ func (g *Gateway) aliases(ctx context.Context, up *upstream) (addrs []netip.Addr
 }
 
 func (g *Gateway) makeLegs(up *upstream, r *route, at netip.AddrPort) error {
-	local, err := g.localAddr(at)
+	local, err := g.cfg.localAddr(g.sip, at)
 	if err != nil {
 		return err
 	}
@@ -160,7 +160,7 @@ func (g *Gateway) makeLegs(up *upstream, r *route, at netip.AddrPort) error {
 		if proto == transport.ProtoTLS {
 			target.ServerName, target.TLS = up.Host, g.upstreamTLS
 		}
-		r.legs[proto] = newLeg(up, target, g.advertised(proto, local), g.maxMessage(proto))
+		r.legs[proto] = newLeg(up, target, g.cfg.advertised(g.sip, proto, local), g.maxMessage(proto))
 	}
 	return nil
 }
@@ -182,11 +182,11 @@ func (g *Gateway) maxMessage(proto transport.Proto) int {
 // or where it listens on all of them the advertised one if it is this machine's,
 // since a Contact should be where packets come from, else the one that the
 // kernel routes by.
-func (g *Gateway) localAddr(at netip.AddrPort) (netip.Addr, error) {
-	if bound := g.sip.Addr().Addr(); !bound.IsUnspecified() {
+func (c *Config) localAddr(sip *transport.SIP, at netip.AddrPort) (netip.Addr, error) {
+	if bound := sip.Addr().Addr(); !bound.IsUnspecified() {
 		return bound, nil
 	}
-	if shown, ok := ownAddr(g.cfg.Advertise); ok && shown.Is4() == at.Addr().Is4() {
+	if shown, ok := ownAddr(c.Advertise); ok && shown.Is4() == at.Addr().Is4() {
 		return shown, nil
 	}
 	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(at)) // sends nothing
@@ -214,12 +214,20 @@ func ownAddr(hostport string) (netip.Addr, bool) {
 	})
 }
 
+// Appears returns where a gateway with these listening sockets sends to an
+// upstream's address from, and the `host:port` that its Via and Contact show
+// there: for who tries an upstream in the gateway's stead.
+func (c *Config) Appears(sip *transport.SIP, proto transport.Proto, at netip.AddrPort) (local netip.Addr, host string, err error) {
+	local, err = c.localAddr(sip, at)
+	return local, c.advertised(sip, proto, local), err
+}
+
 // advertised returns what Via and Contact show on a transport.
-func (g *Gateway) advertised(proto transport.Proto, local netip.Addr) string {
-	given, port := g.cfg.Advertise, g.sip.Addr().Port()
+func (c *Config) advertised(sip *transport.SIP, proto transport.Proto, local netip.Addr) string {
+	given, port := c.Advertise, sip.Addr().Port()
 	if proto == transport.ProtoTLS {
-		given = g.cfg.AdvertiseTLS
-		if tlsAddr := g.sip.TLSAddr(); tlsAddr.IsValid() {
+		given = c.AdvertiseTLS
+		if tlsAddr := sip.TLSAddr(); tlsAddr.IsValid() {
 			port = tlsAddr.Port()
 		}
 	}
@@ -244,24 +252,36 @@ func (g *Gateway) loadCertificates() (err error) {
 			return fmt.Errorf("--sip-tls-cert: %w", err)
 		}
 	}
-	g.upstreamTLS = &tls.Config{MinVersion: tls.VersionTLS12}
-	if g.cfg.UpstreamCA != "" {
-		pem, err := os.ReadFile(g.cfg.UpstreamCA)
+	g.upstreamTLS, g.upstreamCert, err = g.cfg.loadUpstreamTLS()
+	return err
+}
+
+// UpstreamTLS returns how a gateway speaks TLS to its upstreams; an error names
+// the flag. The files are read now and not watched.
+func (c *Config) UpstreamTLS() (*tls.Config, error) {
+	made, _, err := c.loadUpstreamTLS()
+	return made, err
+}
+
+func (c *Config) loadUpstreamTLS() (made *tls.Config, shown *transport.Certificate, err error) {
+	made = &tls.Config{MinVersion: tls.VersionTLS12}
+	if c.UpstreamCA != "" {
+		pem, err := os.ReadFile(c.UpstreamCA)
 		if err != nil {
-			return fmt.Errorf("--upstream-ca: %w", err)
+			return nil, nil, fmt.Errorf("--upstream-ca: %w", err)
 		}
-		g.upstreamTLS.RootCAs = x509.NewCertPool()
-		if !g.upstreamTLS.RootCAs.AppendCertsFromPEM(pem) {
-			return fmt.Errorf("--upstream-ca: %s: no certificate in it", g.cfg.UpstreamCA)
+		made.RootCAs = x509.NewCertPool()
+		if !made.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, nil, fmt.Errorf("--upstream-ca: %s: no certificate in it", c.UpstreamCA)
 		}
 	}
-	if g.cfg.UpstreamCert != "" {
-		if g.upstreamCert, err = transport.LoadCertificate(g.cfg.UpstreamCert, g.cfg.UpstreamKey); err != nil {
-			return fmt.Errorf("--upstream-cert: %w", err)
+	if c.UpstreamCert != "" {
+		if shown, err = transport.LoadCertificate(c.UpstreamCert, c.UpstreamKey); err != nil {
+			return nil, nil, fmt.Errorf("--upstream-cert: %w", err)
 		}
-		g.upstreamTLS.GetClientCertificate = g.upstreamCert.GetClientCertificate
+		made.GetClientCertificate = shown.GetClientCertificate
 	}
-	return nil
+	return made, shown, nil
 }
 
 // watch takes over changed key and certificate files until ctx ends. It returns

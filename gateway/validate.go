@@ -13,9 +13,9 @@ import (
 	"viaduct/rewrite"
 )
 
-// validate sets defaults and checks every field; an error begins with the flag
+// Validate sets defaults and checks every field; an error begins with the flag
 // that sets the field.
-func (c *Config) validate() error {
+func (c *Config) Validate() error {
 	c.setDefaults()
 	if err := c.validateBrowserSide(); err != nil {
 		return err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -37,28 +38,20 @@ type flags struct {
 	MaxConnections int           `group:"Browser side" placeholder:"N" help:"Most WebSocket connections; past it 503. Without this flag: what the descriptor limit allows, at most 1000000."`
 	MaxMessage     int           `group:"Browser side" placeholder:"BYTES" default:"65535" help:"Largest SIP message from a browser; larger: 513 where it can be said, then close 1009."`
 
-	Upstream           []gateway.Upstream `group:"SIP side" placeholder:"URI" required:"" help:"The SIP server: sip:host[:port][;transport=udp|tcp|tls], or sips:. A name without port is resolved by SRV, then A/AAAA. ;alias=HOST: a further address the same server speaks from or names in its Contact."`
-	UpstreamPolicy     gateway.Policy     `group:"SIP side" placeholder:"POLICY" default:"failover" enum:"failover,hash" help:"Which upstream gets a request outside a dialog. failover: the first that is alive, in the order given; hash: by hash of the address-of-record among those alive, so that a user always meets the same one."`
-	UpstreamCA         string             `group:"SIP side" placeholder:"FILE" help:"Authorities of a TLS upstream's certificate. Without this flag: the system's."`
-	UpstreamCert       string             `group:"SIP side" placeholder:"FILE" help:"With --upstream-key: the certificate shown to a TLS upstream."`
-	UpstreamKey        string             `group:"SIP side" placeholder:"FILE" help:"The key of --upstream-cert."`
-	UpstreamMaxMessage int                `group:"SIP side" placeholder:"BYTES" help:"Largest message to an upstream, after rewriting; larger: 513. Without this flag: 65507 on UDP, 20000 on TCP and TLS."`
-	SIPListen          string             `group:"SIP side" placeholder:"ADDR" default:":5070" help:"Where the SIP server reaches viaduct, UDP and TCP."`
-	SIPTLSListen       string             `name:"sip-tls-listen" group:"SIP side" placeholder:"ADDR" help:"The same for TLS."`
-	SIPTLSCert         string             `name:"sip-tls-cert" group:"SIP side" placeholder:"FILE" help:"Certificate of --sip-tls-listen. Watched."`
-	SIPTLSKey          string             `name:"sip-tls-key" group:"SIP side" placeholder:"FILE" help:"The key of --sip-tls-cert. Watched."`
-	Advertise          string             `group:"SIP side" placeholder:"HOST[:PORT]" help:"What Via and Contact say on UDP and TCP. Without this flag: the local address that routes to the upstream, and the listener's port."`
-	AdvertiseTLS       string             `group:"SIP side" placeholder:"HOST[:PORT]" help:"The same for TLS."`
-	AllowPeer          []netip.Prefix     `group:"SIP side" placeholder:"CIDR" help:"Further sources accepted on the SIP side, besides the upstreams' addresses."`
-	TCPAbove           int                `group:"SIP side" placeholder:"BYTES" default:"0" help:"On a UDP upstream, send larger requests by TCP; 0: never."`
-	StripHeader        []string           `group:"SIP side" placeholder:"NAME" help:"Further header never taken from a browser, besides the built-in ones."`
-	ClientIPHeader     string             `group:"SIP side" placeholder:"NAME" help:"Tell the SIP server the browser's address in this header."`
-	TokenKeyFile       string             `group:"SIP side" placeholder:"FILE" help:"Keys of the tokens, a line each, base64 of 32 bytes; the first signs, later ones still verify. Watched; made if missing. Without this flag: token.key in $$STATE_DIRECTORY, else in the user's state directory."`
-	MaxTransactions    int                `group:"SIP side" placeholder:"N" default:"20000" help:"Most messages kept to be sent again on UDP; past it they are relayed without."`
-	MaxTransactionMem  int                `name:"max-transaction-memory" group:"SIP side" placeholder:"BYTES" default:"67108864" help:"Most memory for them."`
-	HealthInterval     time.Duration      `group:"SIP side" placeholder:"DURATION" default:"10s" help:"Time within which a dead upstream is noticed: it is asked with OPTIONS twice in it, any answer means alive."`
+	upstreamFlag
+	UpstreamPolicy gateway.Policy `group:"SIP side" placeholder:"POLICY" default:"failover" enum:"failover,hash" help:"Which upstream gets a request outside a dialog. failover: the first that is alive, in the order given; hash: by hash of the address-of-record among those alive, so that a user always meets the same one."`
+	upstreamTLSFlags
+	UpstreamMaxMessage int `group:"SIP side" placeholder:"BYTES" help:"Largest message to an upstream, after rewriting; larger: 513. Without this flag: 65507 on UDP, 20000 on TCP and TLS."`
+	sipFlags
+	TCPAbove          int           `group:"SIP side" placeholder:"BYTES" default:"0" help:"On a UDP upstream, send larger requests by TCP; 0: never."`
+	StripHeader       []string      `group:"SIP side" placeholder:"NAME" help:"Further header never taken from a browser, besides the built-in ones."`
+	ClientIPHeader    string        `group:"SIP side" placeholder:"NAME" help:"Tell the SIP server the browser's address in this header."`
+	TokenKeyFile      string        `group:"SIP side" placeholder:"FILE" help:"Keys of the tokens, a line each, base64 of 32 bytes; the first signs, later ones still verify. Watched; made if missing. Without this flag: token.key in $$STATE_DIRECTORY, else in the user's state directory."`
+	MaxTransactions   int           `group:"SIP side" placeholder:"N" default:"20000" help:"Most messages kept to be sent again on UDP; past it they are relayed without."`
+	MaxTransactionMem int           `name:"max-transaction-memory" group:"SIP side" placeholder:"BYTES" default:"67108864" help:"Most memory for them."`
+	HealthInterval    time.Duration `group:"SIP side" placeholder:"DURATION" default:"10s" help:"Time within which a dead upstream is noticed: it is asked with OPTIONS twice in it, any answer means alive."`
 
-	RTPEngine          []string           `name:"rtpengine" group:"Media" placeholder:"HOST:PORT" help:"Bridge WebRTC media to plain RTP: the ng port of an rtpengine. Each call goes to the first that is healthy, in an order of its own."`
+	rtpengineFlag
 	RTPEngineDirection gateway.Interfaces `name:"rtpengine-direction" group:"Media" placeholder:"BROWSER,PBX" help:"The rtpengine's names of its interfaces for the two sides."`
 	RTPEngineOptional  bool               `name:"rtpengine-optional" group:"Media" help:"While no rtpengine can be reached calls pass as they are, instead of being answered 503."`
 
@@ -73,6 +66,31 @@ type adminFlag struct {
 	Admin string `group:"Operation" placeholder:"ADDR" default:"127.0.0.1:8081" help:"Listener of /healthz, /readyz and /metrics; empty: none."`
 }
 
+// The flags that the gateway and the doctor have in common, in groups that stand
+// together in the help.
+type (
+	upstreamFlag struct {
+		Upstream []gateway.Upstream `group:"SIP side" placeholder:"URI" required:"" help:"The SIP server: sip:host[:port][;transport=udp|tcp|tls], or sips:. A name without port is resolved by SRV, then A/AAAA. ;alias=HOST: a further address the same server speaks from or names in its Contact."`
+	}
+	upstreamTLSFlags struct {
+		UpstreamCA   string `group:"SIP side" placeholder:"FILE" help:"Authorities of a TLS upstream's certificate. Without this flag: the system's."`
+		UpstreamCert string `group:"SIP side" placeholder:"FILE" help:"With --upstream-key: the certificate shown to a TLS upstream."`
+		UpstreamKey  string `group:"SIP side" placeholder:"FILE" help:"The key of --upstream-cert."`
+	}
+	sipFlags struct {
+		SIPListen    string         `group:"SIP side" placeholder:"ADDR" default:":5070" help:"Where the SIP server reaches viaduct, UDP and TCP."`
+		SIPTLSListen string         `name:"sip-tls-listen" group:"SIP side" placeholder:"ADDR" help:"The same for TLS."`
+		SIPTLSCert   string         `name:"sip-tls-cert" group:"SIP side" placeholder:"FILE" help:"Certificate of --sip-tls-listen. Watched."`
+		SIPTLSKey    string         `name:"sip-tls-key" group:"SIP side" placeholder:"FILE" help:"The key of --sip-tls-cert. Watched."`
+		Advertise    string         `group:"SIP side" placeholder:"HOST[:PORT]" help:"What Via and Contact say on UDP and TCP. Without this flag: the local address that routes to the upstream, and the listener's port."`
+		AdvertiseTLS string         `group:"SIP side" placeholder:"HOST[:PORT]" help:"The same for TLS."`
+		AllowPeer    []netip.Prefix `group:"SIP side" placeholder:"CIDR" help:"Further sources accepted on the SIP side, besides the upstreams' addresses."`
+	}
+	rtpengineFlag struct {
+		RTPEngine []string `name:"rtpengine" group:"Media" placeholder:"HOST:PORT" help:"Bridge WebRTC media to plain RTP: the ng port of an rtpengine. Each call goes to the first that is healthy, in an order of its own."`
+	}
+)
+
 const description = `viaduct relays SIP between browsers (SIP over WebSocket) and a SIP server that knows only UDP, TCP or TLS.
 
 Every flag is also an environment variable, VIADUCT_FLAG_NAME; a flag wins. Flags shown with ",..." may be repeated, and take commas.`
@@ -80,10 +98,17 @@ Every flag is also an environment variable, VIADUCT_FLAG_NAME; a flag wins. Flag
 // errStop means that --help or --version has said everything.
 var errStop = errors.New("nothing more to do")
 
-// parse reads args and the environment, and returns the flags of the one command
-// that was given, the other nil. Its errors name the flag. It returns errStop
+// An errand is a command that asks or tries something and ends.
+type errand interface {
+	validate() error
+	// do returns the exit status. An error is printed as one line.
+	do(ctx context.Context, stdout io.Writer) (status int, err error)
+}
+
+// parse reads args and the environment, and returns the gateway's flags or, if
+// another command was given, that. Its errors name the flag. It returns errStop
 // after --help or --version.
-func parse(args []string, stdout io.Writer) (serve *flags, health *healthFlags, err error) {
+func parse(args []string, stdout io.Writer) (serve *flags, other errand, err error) {
 	var c commands
 	parser, stopped, err := newParser(&c, stdout)
 	if err != nil {
@@ -95,10 +120,14 @@ func parse(args []string, stdout io.Writer) (serve *flags, health *healthFlags, 
 		return nil, nil, errStop
 	case err != nil:
 		return nil, nil, err
-	case given.Command() == "health":
-		return nil, &c.Health, c.Health.validate()
 	}
-	return &c.Serve, nil, c.Serve.validate()
+	switch given.Command() {
+	case "health":
+		other = &c.Health
+	default:
+		return &c.Serve, nil, c.Serve.validate()
+	}
+	return nil, other, other.validate()
 }
 
 // validate refuses what the gateway would take for something else: a zero field

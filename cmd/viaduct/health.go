@@ -29,6 +29,13 @@ const (
 	maxHealthText = 4096            // bytes of it that are read
 )
 
+func (h *healthFlags) do(ctx context.Context, _ io.Writer) (status int, err error) {
+	if err := h.ask(ctx); err != nil {
+		return exitFailed, err
+	}
+	return exitOK, nil
+}
+
 // ask returns nil if the viaduct at --admin is ready, else what it says is
 // missing, or why it says nothing.
 func (h *healthFlags) ask(ctx context.Context) error {

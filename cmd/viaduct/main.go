@@ -34,21 +34,22 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// run serves until ctx is done, or asks one that does, and returns the exit
-// status. Help and version
-// go to stdout, the log and the one line of a failure to stderr.
+// run serves until ctx is done, or does what else was asked for, and returns the
+// exit status. Help, version and what was found go to stdout, the log and the one
+// line of a failure to stderr.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	f, health, err := parse(args, stdout)
+	f, other, err := parse(args, stdout)
 	switch {
 	case errors.Is(err, errStop):
 		return exitOK
 	case err != nil:
 		return fail(stderr, exitUsage, err)
-	case health != nil:
-		if err := health.ask(ctx); err != nil {
-			return fail(stderr, exitFailed, err)
+	case other != nil:
+		status, err := other.do(ctx, stdout)
+		if err != nil {
+			return fail(stderr, status, err)
 		}
-		return exitOK
+		return status
 	}
 
 	log := newLogger(f.LogLevel, f.LogFormat, stderr)
