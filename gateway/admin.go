@@ -79,6 +79,9 @@ func (g *Gateway) adminPages() http.Handler {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { say(w, http.StatusOK, "ok") })
 	mux.HandleFunc("GET /readyz", g.sayReady)
 	mux.Handle("GET /metrics", scrape)
+	if g.cfg.AdminPprof {
+		mux.Handle("GET /debug/pprof/", onlyHere(profiles()))
+	}
 	return mux
 }
 

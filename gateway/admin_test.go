@@ -22,7 +22,7 @@ func (l *lab) ask(method, path string) (status int, header http.Header, body str
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	response, err := (&http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}).Do(request)
+	response, err := (&http.Client{Timeout: 2 * patience, Transport: &http.Transport{DisableKeepAlives: true}}).Do(request)
 	if err != nil {
 		l.t.Fatal(err)
 	}

@@ -105,6 +105,9 @@ type Config struct {
 	// Admin is the address of the admin listener, "host:port", where /healthz,
 	// /readyz and /metrics are. Default: none.
 	Admin string
+	// AdminPprof adds the profiles of net/http/pprof there, for this machine's own
+	// clients alone.
+	AdminPprof bool
 	// DrainTimeout bounds how long calls are waited for at the end. Default 30 s.
 	DrainTimeout time.Duration
 

@@ -65,6 +65,7 @@ func TestInvalidConfig(t *testing.T) {
 		{"rtpengine", func(c *Config) { c.RTPEngines = []string{"127.0.0.1:2223", "127.0.0.1"} }},
 		{"rtpengine", func(c *Config) { c.RTPEngines = []string{"127.0.0.1:2223", "127.0.0.1:2223"} }},
 		{"rtpengine-direction", func(c *Config) { c.RTPEngineInterfaces = Interfaces{"public", "private"} }},
+		{"admin-pprof", func(c *Config) { c.AdminPprof = true }},
 		{"rtpengine-optional", func(c *Config) { c.RTPEngineOptional = true }},
 	} {
 		cfg := Config{Upstreams: upstreams(t, "sip:127.0.0.1")}

@@ -116,6 +116,8 @@ func (c *Config) validateOperation() error {
 		}
 	}
 	switch {
+	case c.Admin == "" && c.AdminPprof:
+		return errors.New("--admin-pprof: needs --admin")
 	case len(c.RTPEngines) == 0 && c.RTPEngineOptional:
 		return errors.New("--rtpengine-optional: needs --rtpengine")
 	case len(c.RTPEngines) == 0 && c.RTPEngineInterfaces != Interfaces{}:

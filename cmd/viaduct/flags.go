@@ -56,6 +56,7 @@ type flags struct {
 	RTPEngineOptional  bool               `name:"rtpengine-optional" group:"Media" help:"While no rtpengine can be reached calls pass as they are, instead of being answered 503."`
 
 	adminFlag
+	AdminPprof   bool          `group:"Operation" help:"Serve the profiles of net/http/pprof at --admin, to clients on this machine only."`
 	DrainTimeout time.Duration `group:"Operation" placeholder:"DURATION" default:"30s" help:"After SIGTERM: how long calls are waited for, while new connections are refused."`
 	LogLevel     zapcore.Level `group:"Operation" placeholder:"LEVEL" default:"info" enum:"debug,info,warn,error" help:"Least severe that is logged: debug, info, warn or error."`
 	LogFormat    *string       `group:"Operation" placeholder:"FORMAT" enum:"console,json" help:"console or json. Without this flag: console on a terminal, else json."`
@@ -223,6 +224,7 @@ func (f *flags) config() gateway.Config {
 		RTPEngineInterfaces:  f.RTPEngineDirection,
 		RTPEngineOptional:    f.RTPEngineOptional,
 		Admin:                f.Admin,
+		AdminPprof:           f.AdminPprof,
 		DrainTimeout:         cmp.Or(f.DrainTimeout, time.Nanosecond), // its zero is the default
 	}
 }

@@ -78,7 +78,7 @@ func TestEveryFlagReachesTheGateway(t *testing.T) {
 		"--tcp-above=1300", "--strip-header=X-Secret", "--client-ip-header=X-Client", "--token-key-file=keys",
 		"--max-transactions=100", "--max-transaction-memory=1000000", "--health-interval=5s", "--admin=127.0.0.1:9090",
 		"--drain-timeout=1m", "--rtpengine=127.0.0.1:2223", "--rtpengine=[::1]:2223", "--rtpengine-direction=public,private",
-		"--rtpengine-optional",
+		"--rtpengine-optional", "--admin-pprof",
 	).config()
 	want := gateway.Config{
 		Listen:             []string{"127.0.0.1:8443"},
@@ -114,6 +114,7 @@ func TestEveryFlagReachesTheGateway(t *testing.T) {
 		RTPEngineInterfaces:  gateway.Interfaces{Browser: "public", PBX: "private"},
 		RTPEngineOptional:    true,
 		Admin:                "127.0.0.1:9090",
+		AdminPprof:           true,
 		DrainTimeout:         time.Minute,
 	}
 	if !reflect.DeepEqual(got, want) {

@@ -83,6 +83,7 @@ func TestBadInvocation(t *testing.T) {
 		{name: "no health interval", args: []string{"--upstream=sip:127.0.0.1", "--health-interval=0"}, says: "--health-interval"},
 		{name: "admin listener without port", args: []string{"--upstream=sip:127.0.0.1", "--admin=localhost"}, says: "--admin"},
 		{name: "admin listener with a bad port", args: []string{"--upstream=sip:127.0.0.1", "--admin=localhost:70000"}, says: "--admin"},
+		{name: "profiles of no listener", args: []string{"--upstream=sip:127.0.0.1", "--admin=", "--admin-pprof"}, says: "--admin-pprof"},
 		{name: "drain timeout without unit", args: []string{"--upstream=sip:127.0.0.1", "--drain-timeout=30"}, says: "--drain-timeout"},
 		{name: "rtpengine without port", args: []string{"--upstream=sip:127.0.0.1", "--rtpengine=127.0.0.1"}, says: "--rtpengine"},
 		{name: "rtpengine twice", args: []string{"--upstream=sip:127.0.0.1", "--rtpengine=127.0.0.1:2223,127.0.0.1:2223"}, says: "--rtpengine"},
