@@ -177,13 +177,16 @@ func (g *Gateway) open() (listeners []net.Listener, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("--sip-listen: %w", err)
 	}
-	g.web = transport.NewWSServer(g.webConfig())
+	if g.web, err = transport.NewWSServer(g.webConfig()); err != nil {
+		return nil, errors.Join(err, g.sip.Close())
+	}
 	for _, addr := range g.cfg.Listen {
 		l, err := transport.Listen(addr)
 		if err != nil {
 			for _, open := range listeners {
 				_ = open.Close()
 			}
+			g.web.Close(ws.StatusGoingAway)
 			return nil, errors.Join(fmt.Errorf("--listen: %w", err), g.sip.Close())
 		}
 		listeners = append(listeners, l)

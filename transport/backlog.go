@@ -33,8 +33,7 @@ type backlog struct {
 	direct func(fd uintptr) bool // writeDirect, bound once: binding allocates
 
 	mu      sync.Mutex
-	queue   []byte // what is kept is queue[sent:]
-	sent    int
+	outbox        // what is kept
 	closing bool
 	err     error // the connection is broken
 
@@ -127,14 +126,22 @@ func (b *backlog) Close() error {
 	}
 }
 
-func (b *backlog) kept() int { return len(b.queue) - b.sent }
+// outbox holds, in order, what the kernel has not taken yet.
+type outbox struct {
+	queue []byte
+	sent  int // of queue
+}
 
-func (b *backlog) keep(p []byte) {
-	if b.sent > len(b.queue)/2 {
-		b.queue = b.queue[:copy(b.queue, b.queue[b.sent:])]
-		b.sent = 0
+func (o *outbox) kept() int { return len(o.queue) - o.sent }
+
+func (o *outbox) rest() []byte { return o.queue[o.sent:] }
+
+func (o *outbox) keep(p []byte) {
+	if o.sent > len(o.queue)/2 {
+		o.queue = o.queue[:copy(o.queue, o.rest())]
+		o.sent = 0
 	}
-	b.queue = append(b.queue, p...)
+	o.queue = append(o.queue, p...)
 }
 
 // fail records why the connection broke and lets go of what it will not take.
@@ -142,7 +149,7 @@ func (b *backlog) fail(err error) {
 	if b.err == nil {
 		b.err = err
 	}
-	b.queue, b.sent = nil, 0
+	b.outbox = outbox{}
 }
 
 // tryWrite gives p to the kernel and returns how much of it was taken.
@@ -188,7 +195,7 @@ func (b *backlog) flush() {
 func (b *backlog) writeKept(fd uintptr) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	n, err := writeSocket(fd, b.queue[b.sent:])
+	n, err := writeSocket(fd, b.rest())
 	b.sent += n
 	switch {
 	case err != nil:
@@ -197,7 +204,7 @@ func (b *backlog) writeKept(fd uintptr) bool {
 	case b.kept() > 0:
 		return false
 	default:
-		b.queue, b.sent = nil, 0
+		b.outbox = outbox{}
 		return true
 	}
 }

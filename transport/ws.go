@@ -150,6 +150,7 @@ type WSServer struct {
 	origins originPolicy
 	http    *http.Server
 	buffers *wsBuffers
+	pollers *pollers
 	roster  wsRoster
 	sockets atomic.Int64 // open, of all listeners
 
@@ -162,13 +163,19 @@ type WSServer struct {
 }
 
 // NewWSServer returns a server that is not listening yet; fields of cfg that
-// are zero take their defaults.
-func NewWSServer(cfg WSConfig) *WSServer {
+// are zero take their defaults. It fails where the system has no descriptor left.
+func NewWSServer(cfg WSConfig) (*WSServer, error) {
 	cfg = cfg.withDefaults()
 	s := &WSServer{
 		cfg:     cfg,
 		origins: newOriginPolicy(cfg.Origins),
 		buffers: newWSBuffers(cfg.MaxMessage),
+	}
+	// A connection decides what is too much (admit). Below that, there has to be
+	// room for the close frame and for what TLS adds.
+	var err error
+	if s.pollers, err = newPollers(2*(cfg.MaxBacklog+cfg.MaxMessage) + wsReadBuffer); err != nil {
+		return nil, fmt.Errorf("transport: WebSocket: %w", err)
 	}
 	s.roster.stop = make(chan struct{})
 	s.gone = sync.NewCond(&s.mu)
@@ -184,7 +191,7 @@ func NewWSServer(cfg WSConfig) *WSServer {
 		MaxHeaderBytes:    handshakeMaxHeader,
 		ErrorLog:          cfg.HTTPErrors,
 	}
-	return s
+	return s, nil
 }
 
 // Listen listens on a TCP address for browsers. The kernel's keep-alive is off:
@@ -238,6 +245,9 @@ func (s *WSServer) Close(code ws.StatusCode) {
 	for s.live > 0 {
 		s.gone.Wait()
 	}
+	if !again {
+		s.pollers.close() // each goes on for as long as it has something to flush
+	}
 }
 
 // reserve makes room for one connection; release gives it back.
@@ -262,10 +272,9 @@ func (s *WSServer) release() {
 	s.gone.Broadcast()
 }
 
-// serve runs one upgraded connection to its end; first is what arrived behind
-// the handshake, a buffer of s.buffers or nil.
+// serve runs an upgraded connection; first is what arrived behind the handshake,
+// a buffer of s.buffers or nil.
 func (s *WSServer) serve(c *WSConn, first *[]byte) {
-	defer s.release()
 	s.roster.add(c)
 	s.cfg.Opened(c)
 
@@ -277,7 +286,5 @@ func (s *WSServer) serve(c *WSConn, first *[]byte) {
 		c.shut(CauseShutdown, code, "")
 	}
 
-	err := c.loop(first)
-	s.roster.remove(c)
-	s.cfg.Closed(c, c.finish(err))
+	c.run(first)
 }

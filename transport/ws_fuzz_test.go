@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"unicode/utf8"
 
@@ -43,16 +44,21 @@ func FuzzConsume(f *testing.F) {
 // consumed pushes stream through a connection on near, in pieces of the sizes
 // that split decides on, and returns what came of it.
 func consumed(near *net.TCPConn, stream []byte, split func(left int) int) (events []string) {
-	s := NewWSServer(WSConfig{
+	s, err := NewWSServer(WSConfig{
 		MaxMessage: streamMax,
 		MaxBacklog: 1 << 30,
 		Message:    func(_ *WSConn, msg []byte) { events = append(events, "message "+string(msg)) },
 		Oversized:  func(_ *WSConn, head []byte) { events = append(events, "oversized "+string(head)) },
 	})
-	c, err := s.newConn(&wsSocket{TCPConn: near}, "")
 	if err != nil {
 		panic(err)
 	}
+	defer s.pollers.close()
+	c, err := s.newConn(&wsSocket{TCPConn: duplicate(near), sockets: new(atomic.Int64)}, "")
+	if err != nil {
+		panic(err)
+	}
+	defer c.sock.reset()
 	stream = bytes.Clone(stream) // unmasked in place
 	for len(stream) > 0 && err == nil {
 		n := split(len(stream))
@@ -61,6 +67,20 @@ func consumed(near *net.TCPConn, stream []byte, split func(left int) int) (event
 	}
 	c.in.drop(s.buffers)
 	return append(events, fmt.Sprint("closed ", CloseCause(c.cause.Load())))
+}
+
+// duplicate returns a connection of its own on the socket of another.
+func duplicate(conn *net.TCPConn) *net.TCPConn {
+	file, err := conn.File()
+	if err != nil {
+		panic(err)
+	}
+	defer file.Close()
+	copied, err := net.FileConn(file)
+	if err != nil {
+		panic(err)
+	}
+	return copied.(*net.TCPConn)
 }
 
 // reference does what consume does with the whole stream at hand.

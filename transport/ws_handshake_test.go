@@ -215,7 +215,10 @@ func TestWSServeFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	s := NewWSServer(WSConfig{Path: "/ws"})
+	s, err := NewWSServer(WSConfig{Path: "/ws"})
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := s.Serve(l, nil); err == nil || !strings.Contains(err.Error(), "not TCP") {
 		t.Errorf("Serve: %v", err)
 	}

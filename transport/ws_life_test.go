@@ -209,7 +209,12 @@ func TestWSHalfOpenInTwoIntervals(t *testing.T) {
 // clock goes on, and a function that takes the pings which arrived at its peer.
 func unreadConn(t *testing.T) (c *WSConn, pings func() int) {
 	near, far := tcpPair(t)
-	c, err := NewWSServer(WSConfig{MaxIdle: time.Hour, FirstMessage: time.Hour}).newConn(&wsSocket{TCPConn: near, sockets: new(atomic.Int64)}, "")
+	s, err := NewWSServer(WSConfig{MaxIdle: time.Hour, FirstMessage: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.pollers.close()
+	c, err = s.newConn(&wsSocket{TCPConn: near, sockets: new(atomic.Int64)}, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -288,11 +293,7 @@ func TestWSProbeAnswered(t *testing.T) {
 func TestWSSocketOptions(t *testing.T) {
 	s := startWS(t, WSConfig{}, nil)
 	_, c := s.dial(t)
-	raw, err := c.sock.SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw.Control(func(fd uintptr) {
+	c.sock.wire.control(func(fd uintptr) {
 		if v, err := syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_KEEPALIVE); v != 0 || err != nil {
 			t.Errorf("SO_KEEPALIVE %d, %v", v, err)
 		}

@@ -77,8 +77,8 @@ func TestWSPingsUnread(t *testing.T) {
 	s.ends(t, c, CauseBacklog)
 }
 
-// Fifty that do not read cost no more than their backlogs and a goroutine each
-// that sleeps, and that only until they are closed. Nobody waits for them.
+// Fifty that do not read cost no more than what they have not read, and that only
+// until they are closed. Nobody waits for them.
 func TestWSManySlowReaders(t *testing.T) {
 	const stuck = 50
 	s := startWS(t, WSConfig{}, nil)
@@ -94,24 +94,29 @@ func TestWSManySlowReaders(t *testing.T) {
 			next(t, s.messages)
 		}
 	}
+	exchange()
+	idle := goroutines("viaduct/transport.", "")
 	conns := make([]*WSConn, stuck)
 	for i := range conns {
 		_, conns[i] = s.dial(t)
-		conns[i].sock.SetWriteBuffer(1) // the kernel takes little, and the test not long
+		conns[i].sock.wire.control(func(fd uintptr) { // the kernel takes little, and the test not long
+			syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_SNDBUF, 1)
+		})
 	}
 
 	// Slow: what waits has room.
 	msg := make([]byte, 10_000)
 	for _, c := range conns {
-		for c.sock.out.Queued() < defaultMaxBacklog/2 {
+		for c.sock.wire.queued() < defaultMaxBacklog/2 {
 			if err := c.Send(msg); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
 	exchange()
-	sleeping := func() bool { return goroutines("(*backlog).flush(", "[IO wait") == stuck }
-	until(t, "each backlog is flushed by a goroutine that sleeps", sleeping)
+	until(t, "each has its goroutines", func() bool {
+		return goroutines("viaduct/transport.", "") == idle+stuck*wireGoroutines
+	})
 
 	// Stuck: it has none.
 	var senders sync.WaitGroup
@@ -124,7 +129,7 @@ func TestWSManySlowReaders(t *testing.T) {
 			if !errors.Is(err, errBacklogFull) {
 				t.Error(err)
 			}
-			if kept := c.sock.out.Queued(); kept > defaultMaxBacklog+100 {
+			if kept := c.sock.wire.queued(); kept > defaultMaxBacklog+100 {
 				t.Errorf("%d bytes kept", kept)
 			}
 		})
@@ -136,22 +141,14 @@ func TestWSManySlowReaders(t *testing.T) {
 			t.Errorf("ended for %v", end.why)
 		}
 	}
-	until(t, "nobody flushes", func() bool { return goroutines("(*backlog).flush(", "") == 0 })
-	until(t, "only the neighbour is read", func() bool { return goroutines("(*WSConn).loop(", "") == 1 })
+	until(t, "only the neighbour is served", func() bool { return goroutines("viaduct/transport.", "") == idle })
 	for _, c := range conns {
-		if kept := c.sock.out.memory(); kept != 0 {
+		if kept := c.sock.wire.memory(); kept != 0 {
 			t.Errorf("a closed connection keeps %d bytes", kept)
 		}
 	}
 	exchange()
 	none(t, "ended", s.ended)
-}
-
-// memory is what b keeps, in bytes.
-func (b *backlog) memory() int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return cap(b.queue)
 }
 
 // goroutines counts those that run a function, in a state.

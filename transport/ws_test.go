@@ -59,7 +59,10 @@ func startWS(t testing.TB, cfg WSConfig, tlsConfig *tls.Config) *wsServer {
 	}
 	cfg.Closed = func(c *WSConn, why CloseCause) { unended.Add(-1); s.ended <- wsEnd{c, why} }
 	cfg.Refused = func(_ *http.Request, why Refusal) { s.refused <- why }
-	s.WSServer = NewWSServer(cfg)
+	var err error
+	if s.WSServer, err = NewWSServer(cfg); err != nil {
+		t.Fatal(err)
+	}
 	l, err := Listen("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/netip"
@@ -29,7 +30,7 @@ type WSConn struct {
 
 	server *WSServer
 	sock   *wsSocket
-	stream net.Conn // sock, or the tls.Conn over it
+	secure *tls.Conn // over sock; nil: plain
 	id     uint64
 	host   unique.Handle[string] // most connections name the same one
 	remote netip.AddrPort
@@ -37,7 +38,7 @@ type WSConn struct {
 	cause   atomic.Uint32 // a CloseCause; open until closing begins
 	writing sync.Mutex    // orders frames, a close frame last
 
-	// Read by loop only.
+	// Of the goroutine that reads.
 	in assembly
 
 	// The signs of life.
@@ -94,7 +95,7 @@ func (c *WSConn) send(op ws.OpCode, payload []byte) error {
 	c.writing.Lock()
 	err := c.admit(len(*frame))
 	if err == nil {
-		_, err = c.stream.Write(*frame)
+		_, err = c.stream().Write(*frame)
 	}
 	c.writing.Unlock()
 
@@ -109,10 +110,18 @@ func (c *WSConn) admit(frame int) error {
 	if c.closing() {
 		return net.ErrClosed
 	}
-	if waiting := c.sock.out.Queued(); waiting > 0 && waiting+frame > c.server.cfg.MaxBacklog {
+	if waiting := c.sock.wire.queued(); waiting > 0 && waiting+frame > c.server.cfg.MaxBacklog {
 		return errBacklogFull
 	}
 	return nil
+}
+
+// stream is where frames are written: TLS, or the socket itself.
+func (c *WSConn) stream() net.Conn {
+	if c.secure != nil {
+		return c.secure
+	}
+	return c.sock
 }
 
 func (c *WSConn) closing() bool { return CloseCause(c.cause.Load()) != open }
@@ -138,28 +147,27 @@ func (c *WSConn) shutWith(why CloseCause, payload []byte) {
 	}
 	frame := appendFrame(make([]byte, 0, ws.MaxHeaderSize+ws.MaxControlFramePayloadSize), ws.OpClose, payload)
 	c.writing.Lock()
-	_, _ = c.stream.Write(frame) // an error wakes the reader by abandon
+	_, _ = c.stream().Write(frame) // an error wakes the reader
 	c.writing.Unlock()
-	_ = c.sock.SetReadDeadline(time.Now().Add(closeTimeout))
+	c.sock.wire.wakeAfter(closeTimeout)
 }
 
-// abandon ends the connection without a closing handshake. It takes no lock, for
-// the backlog calls it in the middle of a write.
+// abandon ends the connection without a closing handshake.
 func (c *WSConn) abandon(why CloseCause) {
 	c.cause.CompareAndSwap(uint32(open), uint32(why))
-	c.sock.wake()
+	c.sock.wire.wake()
 }
 
-// finish closes the socket after loop returned err, and returns the cause.
+// finish closes the socket after err ended the reading, and returns the cause.
 func (c *WSConn) finish(err error) CloseCause {
 	c.cause.CompareAndSwap(uint32(open), uint32(CauseLost))
 	c.in.drop(c.server.buffers)
 	why := CloseCause(c.cause.Load())
-	unread := errors.Is(err, os.ErrDeadlineExceeded) && c.sock.out.Queued() > 0
+	unread := errors.Is(err, os.ErrDeadlineExceeded) && c.sock.wire.queued() > 0
 	if why == CauseSilent || unread {
 		c.sock.reset()
 	} else {
-		c.stream.Close()
+		c.stream().Close()
 	}
 	return why
 }

@@ -227,10 +227,10 @@ func (s *WSServer) early(r *bufio.Reader) *[]byte {
 // newConn makes a connection of an upgraded stream, which must not block from
 // now on.
 func (s *WSServer) newConn(stream net.Conn, host string) (*WSConn, error) {
-	c := &WSConn{server: s, stream: stream, host: unique.Make(host), quietSince: time.Now()}
+	c := &WSConn{server: s, host: unique.Make(host), quietSince: time.Now()}
 	lower := stream
 	if secure, ok := stream.(*tls.Conn); ok {
-		lower = secure.NetConn()
+		c.secure, lower = secure, secure.NetConn()
 	}
 	c.sock = lower.(*wsSocket) // of our own listener
 	if remote, ok := c.sock.RemoteAddr().(*net.TCPAddr); ok {
@@ -240,10 +240,7 @@ func (s *WSServer) newConn(stream net.Conn, host string) (*WSConn, error) {
 	var id [8]byte
 	rand.Read(id[:])
 	c.id = binary.BigEndian.Uint64(id[:])
-	// The connection decides what is too much (admit). Below that, the backlog has
-	// to have room for the close frame and for what TLS adds.
-	room := 2*(s.cfg.MaxBacklog+s.cfg.MaxMessage) + wsReadBuffer
-	return c, c.sock.detach(room, func(error) { c.abandon(CauseLost) })
+	return c, c.sock.detach(s.pollers)
 }
 
 // originPolicy decides which pages may connect.

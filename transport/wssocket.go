@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"sync/atomic"
-	"syscall"
 	"time"
 )
 
@@ -48,15 +47,14 @@ func (l wsListener) Accept() (net.Conn, error) {
 
 // wsSocket is the socket of a browser, below TLS if there is any. It begins as
 // the ordinary connection that net/http and a TLS handshake expect. From
-// detach on it never waits for the peer: writes go to a backlog, and Read, which
-// only TLS still uses, returns what was read from the socket before.
+// detach on it never waits for the peer: it is a wire, and Read, which only TLS
+// still uses, returns what was read from that before.
 type wsSocket struct {
-	*net.TCPConn
-	sockets *atomic.Int64 // counts this one until it is closed
-	closed  atomic.Bool   // no longer counted
-	raw     syscall.RawConn
-	out     *backlog // nil until detach
-	arrived []byte   // for Read
+	*net.TCPConn               // nil from detach on
+	sockets      *atomic.Int64 // counts this one until it is closed
+	closed       atomic.Bool   // no longer counted
+	wire         wire
+	arrived      []byte // for Read
 }
 
 // wouldBlock is a temporary error to crypto/tls, which keeps the part that it has
@@ -67,22 +65,19 @@ func (wouldBlock) Error() string   { return "transport: nothing to read" }
 func (wouldBlock) Timeout() bool   { return true }
 func (wouldBlock) Temporary() bool { return true }
 
-// detach ends the time as an ordinary connection. max and failed are those of
-// newBacklog.
-func (s *wsSocket) detach(max int, failed func(error)) error {
-	raw, err := s.SyscallConn()
-	if err != nil {
+// detach ends the time as an ordinary connection.
+func (s *wsSocket) detach(p *pollers) error {
+	if err := s.wire.take(s.TCPConn, p); err != nil {
 		return err
 	}
-	s.raw = raw
-	s.out = newBacklog(s.TCPConn, max, failed)
+	s.TCPConn = nil
 	return nil
 }
 
 // Read, once detached, takes what arrived and never waits for more.
 func (s *wsSocket) Read(p []byte) (int, error) {
 	switch {
-	case s.out == nil:
+	case s.TCPConn != nil:
 		return s.TCPConn.Read(p)
 	case len(s.arrived) == 0:
 		return 0, wouldBlock{}
@@ -92,27 +87,30 @@ func (s *wsSocket) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// Write, once detached, is that of the backlog.
+// Write, once detached, is that of the wire.
 func (s *wsSocket) Write(p []byte) (int, error) {
-	if s.out == nil {
+	if s.TCPConn != nil {
 		return s.TCPConn.Write(p)
 	}
-	return s.out.Write(p)
+	if err := s.wire.write(p); err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }
 
-// Close, once detached, is that of the backlog.
+// Close, once detached, is that of the wire.
 func (s *wsSocket) Close() error {
 	s.discount()
-	if s.out == nil {
+	if s.TCPConn != nil {
 		return s.TCPConn.Close()
 	}
-	return s.out.Close()
+	return s.wire.close()
 }
 
 // SetWriteDeadline, once detached, does nothing: writing does not wait, and the
-// deadline of a flush is the backlog's, which tls.Conn.Close would cut short.
+// deadline of a flush is the wire's, which tls.Conn.Close would cut short.
 func (s *wsSocket) SetWriteDeadline(t time.Time) error {
-	if s.out == nil {
+	if s.TCPConn != nil {
 		return s.TCPConn.SetWriteDeadline(t)
 	}
 	return nil
@@ -125,16 +123,9 @@ func (s *wsSocket) discount() {
 	}
 }
 
-// wake makes whoever waits for the socket fail with os.ErrDeadlineExceeded.
-// Unlike Close it never waits itself.
-func (s *wsSocket) wake() {
-	_ = s.TCPConn.SetDeadline(time.Unix(1, 0))
-}
-
-// reset closes the socket without asking the peer: what waits to be sent is
-// dropped.
+// reset closes a detached socket without asking the peer: what waits to be sent
+// is dropped.
 func (s *wsSocket) reset() {
 	s.discount()
-	_ = s.SetLinger(0)
-	s.TCPConn.Close()
+	s.wire.reset()
 }
