@@ -16,7 +16,7 @@ ALLOCTEST   = $(GO) test -run=Alloc -count=1 ./rewrite ./transport ./gateway ./g
 
 PHONE       = cmd/viaduct-demo/phone
 
-.PHONY: demo demo-picture phone build test test-full setup lint fmt fuzz bench vuln
+.PHONY: demo demo-picture phone build test test-full setup lint fmt fuzz bench microbench vuln
 
 demo: phone ## viaduct with a PBX and a phone page, on this machine; DEMO_FLAGS are its flags
 	$(GO) run ./cmd/viaduct-demo $(DEMO_FLAGS)
@@ -63,7 +63,11 @@ fuzz: ## each fuzz target so many times; FUZZTIME may be a time too
 		done; \
 	done
 
-bench: ## what one message costs; 0 allocs/op is a test, the time is not
+bench: build ## viaduct under load beside other servers, on this machine; BENCH_FLAGS are the load's flags
+	$(GO) build -o bin/ ./cmd/viaduct-load
+	bin/viaduct-load bench $(BENCH_FLAGS)
+
+microbench: ## what one message costs; 0 allocs/op is a test, the time is not
 	$(GO) test -run='^$$' -bench=. -benchmem ./rewrite ./gateway ./gateway/transaction
 
 vuln: ## known vulnerabilities; needs the vulnerability database
