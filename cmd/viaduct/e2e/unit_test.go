@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,13 +26,16 @@ func TestUnitAllows(t *testing.T) {
 		t.Fatalf("%v\n%s", err, said)
 	}
 	trace := filepath.Join(dir, "trace")
-	certFile, keyFile := issue(t, "viaduct", loopback.IP.String())
-	pbx := startKamailio(t, loopback)
+	host := newNamespace(t)
+	certFile, keyFile := issue(t, "viaduct", host.IP.String())
+	pbx := startKamailio(t, host)
 	leg := Leg{"tcp", "wss"}
-	flags := append(leg.flags(t, loopback, pbx), "--tls-cert="+certFile, "--tls-key="+keyFile)
-	via := launch(t, loopback, []string{"strace", "--follow-forks", "--output=" + trace, plain}, flags...)
+	flags := append(leg.flags(t, host, pbx), "--tls-cert="+certFile, "--tls-key="+keyFile,
+		"--sip-listen=:5070", "--advertise="+host.IP.String()) // it asks the kernel whether that is its own
+	via := launch(t, host, []string{"strace", "--follow-forks", "--output=" + trace, plain}, flags...)
 	via.WaitLog(t, "upstream answered")
-	lab := &Lab{Stack: JsSIP, Leg: leg, Host: loopback, PBX: pbx, Via: via, t: t}
+	via.SIP = netip.AddrPortFrom(host.IP, 5070)
+	lab := &Lab{Stack: JsSIP, Leg: leg, Host: host, PBX: pbx, Via: via, t: t}
 	t.Cleanup(lab.finish)
 	wantCallable(t, lab, lab.Registered("alice"), 1)
 	via.process.Signal(syscall.SIGTERM)
