@@ -33,7 +33,7 @@ type backlog struct {
 	direct func(fd uintptr) bool // writeDirect, bound once: binding allocates
 
 	mu      sync.Mutex
-	outbox        // what is kept
+	outbox  // what is kept
 	closing bool
 	err     error // the connection is broken
 

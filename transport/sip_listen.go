@@ -92,7 +92,7 @@ func (set *listenSet) open(at netip.AddrPort, udp bool) error {
 
 func (set *listenSet) close() {
 	for _, u := range set.udp {
-		u.conn.Close()
+		u.close()
 	}
 	for _, l := range set.tcp {
 		l.Close()

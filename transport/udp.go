@@ -36,7 +36,11 @@ type udpSocket struct {
 	raw      syscall.RawConn
 	is4      bool
 	wildcard bool
-	controls sync.Pool // of *[]byte, control messages that name a source address
+
+	outbounds sync.Pool    // of *outbound
+	fd        uintptr      // of conn, while it is not closed
+	using     sync.RWMutex // held to use fd
+	closed    bool
 
 	// The errors of datagrams that were sent, taken from the kernel.
 	collecting sync.Mutex
@@ -63,9 +67,9 @@ func listenUDP(at netip.AddrPort) (*udpSocket, error) {
 		return nil, err
 	}
 	u := &udpSocket{conn: conn, is4: is4, wildcard: at.Addr().IsUnspecified()}
-	u.controls.New = func() any { c := newControl(is4); return &c }
+	u.outbounds.New = func() any { return newOutbound(is4) }
 	if u.raw, err = conn.SyscallConn(); err == nil {
-		err = prepareDatagrams(u.raw, is4)
+		err = errors.Join(prepareDatagrams(u.raw, is4), u.raw.Control(func(fd uintptr) { u.fd = fd }))
 	}
 	if err != nil {
 		conn.Close()
@@ -84,13 +88,14 @@ func (u *udpSocket) addr() netip.AddrPort {
 // read hands every datagram to handle, and what the network says about those
 // that were sent to unreachable, until the socket fails or is closed.
 func (u *udpSocket) read(handle func(from Source, datagram []byte), unreachable func(to netip.AddrPort, datagram []byte, err error)) error {
-	buf := make([]byte, maxDatagram)
-	oob := make([]byte, 64)
+	in := newInbox()
 	for {
-		n, oobn, _, from, err := u.conn.ReadMsgUDPAddrPort(buf, oob)
+		n, err := in.receive(u)
 		switch {
 		case err == nil:
-			handle(Source{Proto: ProtoUDP, Addr: from, Local: destination(oob[:oobn])}, buf[:n])
+			for i := range n {
+				handle(in.datagram(i))
+			}
 		case u.survives(err):
 			u.report(unreachable)
 		default:
@@ -179,18 +184,30 @@ func isBelated(err error) bool {
 }
 
 func (u *udpSocket) write(to netip.AddrPort, source netip.Addr, msg []byte) error {
-	if !u.wildcard || !source.IsValid() {
-		_, err := u.conn.WriteToUDPAddrPort(msg, to)
-		return err
+	if !u.wildcard {
+		source = netip.Addr{}
 	}
-	if source.Is4() != to.Addr().Is4() {
+	if source.IsValid() && source.Is4() != to.Addr().Is4() {
 		return errFamily
 	}
-	control := u.controls.Get().(*[]byte)
-	setSource(*control, source)
-	_, _, err := u.conn.WriteMsgUDPAddrPort(msg, *control, to)
-	u.controls.Put(control)
+	if taken, err := u.writeNow(to, source, msg); taken {
+		return err
+	}
+	var control []byte
+	if source.IsValid() {
+		control = newControl(u.is4)
+		setSource(control, source)
+	}
+	_, _, err := u.conn.WriteMsgUDPAddrPort(msg, control, to)
 	return err
+}
+
+// close closes the socket; read returns then.
+func (u *udpSocket) close() {
+	u.using.Lock()
+	defer u.using.Unlock()
+	u.closed = true
+	u.conn.Close()
 }
 
 // isKeepalive tells whether a datagram only keeps a NAT binding open: CRLF

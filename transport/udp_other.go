@@ -16,8 +16,33 @@ func belated(syscall.Errno) bool { return false }
 
 func nextError(syscall.RawConn, []byte) (datagramError, bool) { return datagramError{}, false }
 
-func destination([]byte) netip.Addr { return netip.Addr{} }
-
 func newControl(bool) []byte { return nil }
 
 func setSource([]byte, netip.Addr) {}
+
+// inbox receives datagrams, one at a time.
+type inbox struct {
+	buffer []byte
+	from   netip.AddrPort
+	n      int
+}
+
+func newInbox() *inbox { return &inbox{buffer: make([]byte, maxDatagram)} }
+
+func (in *inbox) receive(u *udpSocket) (n int, err error) {
+	in.n, in.from, err = u.conn.ReadFromUDPAddrPort(in.buffer)
+	return 1, err
+}
+
+func (in *inbox) datagram(int) (from Source, data []byte) {
+	return Source{Proto: ProtoUDP, Addr: in.from}, in.buffer[:in.n]
+}
+
+type outbound struct{}
+
+func newOutbound(bool) *outbound { return nil }
+
+// writeNow leaves every datagram to package net.
+func (u *udpSocket) writeNow(netip.AddrPort, netip.Addr, []byte) (taken bool, err error) {
+	return false, nil
+}
