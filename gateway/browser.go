@@ -86,11 +86,12 @@ func (g *Gateway) relayUp(f *flow, w *work, hop *rewrite.ViaHop) Reason {
 
 // checkRequest is RFC 3261 16.3: what a proxy looks at before it relays.
 func checkRequest(m *rewrite.Message, hop *rewrite.ViaHop) Reason {
+	if d := m.CheckAddresses(); d != rewrite.Sound {
+		return Reason(d)
+	}
 	switch {
 	case len(m.Text(hop.Value)) > rewrite.MaxVia:
 		return ReasonViaTooLong
-	case !readable(m, m.To):
-		return Reason(rewrite.BadAddress) // whether it has a tag decides where it goes
 	case m.MaxForwards == 0:
 		return ReasonMaxForwards
 	case m.Has(rewrite.ProxyRequire) && !m.Is("CANCEL") && !m.Is("ACK"):
@@ -98,11 +99,6 @@ func checkRequest(m *rewrite.Message, hop *rewrite.ViaHop) Reason {
 		return ReasonProxyRequire
 	}
 	return 0
-}
-
-func readable(m *rewrite.Message, address rewrite.Span) bool {
-	_, ok := m.ParseAddress(address)
-	return ok
 }
 
 // splitContacts reads the request's Contacts.

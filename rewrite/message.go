@@ -292,19 +292,19 @@ func (m *Message) scanCSeq(s Span) Defect {
 	for digits < len(text) && text[digits] >= '0' && text[digits] <= '9' {
 		digits++
 	}
-	n, ok := number(text[:digits], math.MaxInt32)
 	method := digits
 	for method < len(text) && isSpace(text[method]) {
 		method++
 	}
-	if !ok || method == digits || !isToken(text[method:]) {
+	if digits == 0 || method == digits || !isToken(text[method:]) {
 		return BadCSeq
+	}
+	m.CSeqMethod = Span{s.Lo + uint16(method), s.Hi}
+	n, ok := number(text[:digits], math.MaxInt32)
+	if !ok || m.Request && !bytes.Equal(m.Text(m.CSeqMethod), m.Text(m.Method)) {
+		return BadCSeq // which an answer can repeat
 	}
 	m.CSeq = uint32(n)
-	m.CSeqMethod = Span{s.Lo + uint16(method), s.Hi}
-	if m.Request && !bytes.Equal(m.Text(m.CSeqMethod), m.Text(m.Method)) {
-		return BadCSeq
-	}
 	return Sound
 }
 

@@ -2,12 +2,13 @@ package rewrite
 
 import (
 	"encoding/hex"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
+
+	"golang.org/x/tools/txtar"
 )
 
 // tortureDefects are the messages in the manner of RFC 4475 and RFC 5118 that
@@ -89,20 +90,22 @@ var (
 )
 
 // tortures reads the messages by name. They are written as RFC 4475 section 2.1
-// has it, with <hex> for bytes and <repeat> for long texts.
+// has it, with <hex> for bytes and <repeat> for long texts. What else their files
+// say is tested by the gateway.
 func tortures(tb testing.TB) map[string][]byte {
 	tb.Helper()
-	files, err := filepath.Glob("testdata/rfc4475/*.sip")
-	if err != nil || len(files) < 50 {
+	files, err := filepath.Glob("testdata/torture/*.txtar")
+	if err != nil || len(files) < 60 {
 		tb.Fatalf("%d messages, %v", len(files), err)
 	}
 	messages := map[string][]byte{}
 	for _, file := range files {
-		text, err := os.ReadFile(file)
+		archive, err := txtar.ParseFile(file)
 		if err != nil {
 			tb.Fatal(err)
 		}
-		message := repeatText.ReplaceAllStringFunc(string(text), func(s string) string {
+		text := string(archive.Files[len(archive.Files)-1].Data)
+		message := repeatText.ReplaceAllStringFunc(text, func(s string) string {
 			parts := repeatText.FindStringSubmatch(s)
 			count, _ := strconv.Atoi(parts[1])
 			return strings.Repeat(parts[2], count)
@@ -114,7 +117,7 @@ func tortures(tb testing.TB) map[string][]byte {
 			}
 			return string(bytes)
 		})
-		messages[strings.TrimSuffix(filepath.Base(file), ".sip")] = []byte(message)
+		messages[strings.TrimSuffix(filepath.Base(file), ".txtar")] = []byte(message)
 	}
 	return messages
 }
