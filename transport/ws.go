@@ -9,8 +9,8 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/gobwas/ws"
@@ -22,21 +22,24 @@ const (
 	defaultFirstMessage   = 32 * time.Second
 	defaultMaxIdle        = 10 * time.Minute
 	defaultMaxConnections = 10_000
+	defaultMaxPerAddress  = 1000
+	defaultHandshake      = 10 * time.Second
 	defaultWSMessage      = 65_535
 	defaultMaxBacklog     = 256 << 10
 )
 
 const (
-	handshakeTimeout   = 10 * time.Second
-	handshakeMaxHeader = 16 << 10
+	handshakeMaxHeader = 16 << 10 // of which net/http takes a quarter more
+	handshakeMaxURI    = 4 << 10
 	httpTimeout        = time.Minute // of a whole request or answer that is not an upgrade
 )
 
 // WSConfig configures a WSServer.
 //
-// The callbacks run on the goroutine that reads the connection, except Refused,
-// which runs on the goroutine of the HTTP request. They must not block: while
-// one runs, nothing else is read from that browser.
+// The callbacks run on the goroutine that reads the connection, except Authorize
+// and Refused, which run on the goroutine of the HTTP request, and Unasked. But
+// for Authorize they must not block: while one runs, nothing else is read from
+// that browser.
 type WSConfig struct {
 	// Path of the WebSocket, matched exactly. Requests for any other path go
 	// to Other.
@@ -62,6 +65,27 @@ type WSConfig struct {
 	// MaxConnections is the largest number of connections of all listeners
 	// together; past it upgrades are refused with 503. Zero: 10,000.
 	MaxConnections int
+
+	// MaxPerAddress is the same for the connections of one client's address, which
+	// of IPv6 is the first 64 bits; past it upgrades are refused with 429. A
+	// quarter of it may be in the handshake at once, or 64. Zero: 1,000.
+	MaxPerAddress int
+
+	// HandshakeTimeout bounds, one after the other, the TLS handshake and the
+	// request. Zero: 10 s.
+	HandshakeTimeout time.Duration
+
+	// TrustedProxies are the addresses whose X-Forwarded-For is believed, and with
+	// ProxyProtocol the only ones that are let in: they then begin each connection
+	// with a header of the PROXY protocol, version 1 or 2.
+	TrustedProxies []netip.Prefix
+	ProxyProtocol  bool
+
+	// Authorize is asked about each handshake with nothing wrong in it, while a
+	// place is kept for the connection. The client is also the RemoteAddr of r. It
+	// may wait, until the context of r ends: that is when the client has gone. A
+	// nil Denial admits; WSConn.Grant is the grant then. Nil: all are admitted.
+	Authorize func(r *http.Request, client netip.Addr) (grant any, denied *Denial)
 
 	// MaxMessage is the largest reassembled message accepted, in bytes.
 	// Zero: 65,535.
@@ -96,9 +120,13 @@ type WSConfig struct {
 	// and no more messages come.
 	Closed func(c *WSConn, why CloseCause)
 
-	// Refused is called for each refused handshake. Requests for other paths
-	// are not among them.
+	// Refused is called for each refused handshake; the RemoteAddr of r is the
+	// client's. Requests for other paths are not among them.
 	Refused func(r *http.Request, why Refusal)
+
+	// Unasked is called for each connection that ended before it had asked for
+	// anything, by whatever goroutine found out.
+	Unasked func(client netip.AddrPort, why Refusal)
 }
 
 // withDefaults fills in what is not set.
@@ -107,6 +135,8 @@ func (cfg WSConfig) withDefaults() WSConfig {
 	setDefault(&cfg.FirstMessage, defaultFirstMessage)
 	setDefault(&cfg.MaxIdle, defaultMaxIdle)
 	setDefault(&cfg.MaxConnections, defaultMaxConnections)
+	setDefault(&cfg.MaxPerAddress, defaultMaxPerAddress)
+	setDefault(&cfg.HandshakeTimeout, defaultHandshake)
 	setDefault(&cfg.MaxMessage, defaultWSMessage)
 	setDefault(&cfg.MaxBacklog, defaultMaxBacklog)
 	if cfg.Other == nil {
@@ -133,6 +163,9 @@ func (cfg WSConfig) withDefaults() WSConfig {
 	if cfg.Refused == nil {
 		cfg.Refused = func(*http.Request, Refusal) {}
 	}
+	if cfg.Unasked == nil {
+		cfg.Unasked = func(netip.AddrPort, Refusal) {}
+	}
 	return cfg
 }
 
@@ -152,10 +185,12 @@ type WSServer struct {
 	buffers *wsBuffers
 	pollers *pollers
 	roster  wsRoster
-	sockets atomic.Int64 // open, of all listeners
+	proxies proxies
+	door    *wsDoor
 
 	mu       sync.Mutex
-	live     int // connections from the reservation at the handshake until after Closed
+	live     int                // connections from the reservation at the handshake until after Closed
+	byAddr   map[netip.Addr]int // the same, by what their clients are counted as
 	gone     *sync.Cond
 	draining bool
 	closed   bool
@@ -170,6 +205,8 @@ func NewWSServer(cfg WSConfig) (*WSServer, error) {
 		cfg:     cfg,
 		origins: newOriginPolicy(cfg.Origins),
 		buffers: newWSBuffers(cfg.MaxMessage),
+		proxies: newProxies(cfg.TrustedProxies),
+		byAddr:  make(map[netip.Addr]int),
 	}
 	// A connection decides what is too much (admit). Below that, there has to be
 	// room for the close frame and for what TLS adds.
@@ -178,13 +215,15 @@ func NewWSServer(cfg WSConfig) (*WSServer, error) {
 		return nil, fmt.Errorf("transport: WebSocket: %w", err)
 	}
 	s.roster.stop = make(chan struct{})
+	s.door = newWSDoor(cfg.MaxConnections, cfg.MaxPerAddress, s.roster.stop)
 	s.gone = sync.NewCond(&s.mu)
 	var http1 http.Protocols
 	http1.SetHTTP1(true)
 	s.http = &http.Server{
 		Handler:           http.HandlerFunc(s.route),
 		Protocols:         &http1,
-		ReadHeaderTimeout: handshakeTimeout,
+		ConnContext:       withSocket,
+		ReadHeaderTimeout: cfg.HandshakeTimeout,
 		ReadTimeout:       httpTimeout,
 		WriteTimeout:      httpTimeout,
 		IdleTimeout:       httpTimeout,
@@ -210,7 +249,7 @@ func (s *WSServer) Serve(l net.Listener, tlsConfig *tls.Config) error {
 		tlsConfig.NextProtos = []string{"http/1.1"}
 	}
 	s.roster.start(s.cfg.PingInterval)
-	err := s.http.Serve(wsListener{l, tlsConfig, &s.sockets, int64(s.cfg.MaxConnections) + spareSockets})
+	err := s.http.Serve(wsListener{l, tlsConfig, s})
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
@@ -250,25 +289,33 @@ func (s *WSServer) Close(code ws.StatusCode) {
 	}
 }
 
-// reserve makes room for one connection; release gives it back.
-func (s *WSServer) reserve() Refusal {
+// reserve makes room for one connection of a client; release gives it back.
+func (s *WSServer) reserve(client netip.Addr) Refusal {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	client = countedAs(client)
 	switch {
 	case s.draining, s.closed:
 		return RefusedClosing
 	case s.live >= s.cfg.MaxConnections:
 		return RefusedConnections
+	case s.byAddr[client] >= s.cfg.MaxPerAddress:
+		return RefusedAddress
 	default:
 		s.live++
+		s.byAddr[client]++
 		return accepted
 	}
 }
 
-func (s *WSServer) release() {
+func (s *WSServer) release(client netip.Addr) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	client = countedAs(client)
 	s.live--
+	if s.byAddr[client]--; s.byAddr[client] == 0 {
+		delete(s.byAddr, client)
+	}
 	s.gone.Broadcast()
 }
 

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"slices"
-	"sync/atomic"
 	"testing"
 	"unicode/utf8"
 
@@ -54,7 +53,7 @@ func consumed(near *net.TCPConn, stream []byte, split func(left int) int) (event
 		panic(err)
 	}
 	defer s.pollers.close()
-	c, err := s.newConn(&wsSocket{TCPConn: duplicate(near), sockets: new(atomic.Int64)}, "")
+	c, err := s.newConn(&wsSocket{TCPConn: duplicate(near), server: s}, "")
 	if err != nil {
 		panic(err)
 	}

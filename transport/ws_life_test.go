@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -214,7 +213,7 @@ func unreadConn(t *testing.T) (c *WSConn, pings func() int) {
 		t.Fatal(err)
 	}
 	defer s.pollers.close()
-	c, err = s.newConn(&wsSocket{TCPConn: near, sockets: new(atomic.Int64)}, "")
+	c, err = s.newConn(&wsSocket{TCPConn: near, server: s}, "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,6 +27,8 @@ type WSConn struct {
 	// Tag belongs to the user of the package, who may set it in
 	// WSConfig.Opened.
 	Tag any
+	// Grant is what WSConfig.Authorize has returned.
+	Grant any
 
 	server *WSServer
 	sock   *wsSocket
@@ -57,7 +59,8 @@ type WSConn struct {
 // ID is a random number that identifies the connection.
 func (c *WSConn) ID() uint64 { return c.id }
 
-// RemoteAddr is the address of the socket's other end.
+// RemoteAddr is the client's address: that of the socket's other end, or what a
+// trusted proxy says it is, whose X-Forwarded-For leaves the port 0.
 func (c *WSConn) RemoteAddr() netip.AddrPort { return c.remote }
 
 // Host is the Host of the handshake as the browser gave it, the port

@@ -2,11 +2,13 @@ package transport
 
 import (
 	"bufio"
+	"cmp"
 	"crypto/rand"
 	"crypto/tls"
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -40,8 +42,19 @@ const (
 	RefusedOrigin        // an Origin that is not accepted
 	RefusedNoSubprotocol // no subprotocol offered
 	RefusedSubprotocol   // sip is not among the subprotocols offered
+	RefusedURI           // a Request-URI that is too long
 	RefusedConnections   // MaxConnections are open
+	RefusedAddress       // MaxPerAddress are open from one address
+	RefusedAuth          // WSConfig.Authorize denied it
+	RefusedAuthFailed    // WSConfig.Authorize could not find out
 	RefusedClosing       // after WSServer.Drain or Close
+
+	// Those that nobody can be told of: the connection is closed.
+
+	RefusedProxyHeader // no right PROXY header, or by whom none is believed
+	RefusedHandshakes  // too many of one address that are no WebSocket yet
+	RefusedSlow        // closed since others wanted the place
+	RefusedUnfinished  // ended before it had asked: TLS failed, time ran out, or the peer went
 	endOfRefusals
 )
 
@@ -76,41 +89,92 @@ func (why Refusal) answer() (label string, status int, text string) {
 		return "no_subprotocol", http.StatusBadRequest, "No subprotocol offered: SIP over WebSocket needs Sec-WebSocket-Protocol: sip."
 	case RefusedSubprotocol:
 		return "subprotocol", http.StatusBadRequest, "None of the subprotocols offered is spoken here: SIP over WebSocket needs Sec-WebSocket-Protocol: sip."
+	case RefusedURI:
+		return "uri", http.StatusRequestURITooLong, "The Request-URI is too long."
 	case RefusedConnections:
 		return "connections", http.StatusServiceUnavailable, "Too many connections."
+	case RefusedAddress:
+		return "address_connections", http.StatusTooManyRequests, "Too many connections from this address."
+	case RefusedAuth:
+		return "auth_denied", http.StatusForbidden, "Not allowed to connect here."
+	case RefusedAuthFailed:
+		return "auth_failed", http.StatusServiceUnavailable, "Whether this may connect here could not be found out."
 	case RefusedClosing:
 		return "closing", http.StatusServiceUnavailable, "Shutting down."
+	case RefusedProxyHeader:
+		return "proxy_header", 0, ""
+	case RefusedHandshakes:
+		return "handshakes", 0, ""
+	case RefusedSlow:
+		return "slow", 0, ""
+	case RefusedUnfinished:
+		return "unfinished", 0, ""
 	default:
 		return fmt.Sprintf("Refusal(%d)", uint8(why)), http.StatusInternalServerError, ""
 	}
 }
 
+// Denial says how a handshake is refused that WSConfig.Authorize does not admit.
+type Denial struct {
+	Why Refusal
+	// Status takes the place of that of Why, and Header is added to the answer.
+	Status int
+	Header http.Header
+}
+
 // route is the server's HTTP handler.
 func (s *WSServer) route(w http.ResponseWriter, r *http.Request) {
+	sock := socketOf(r)
+	s.door.tell(sock)
+	client := s.proxies.client(sock.client(), r.Header)
+	r.RemoteAddr = client.String()
 	if r.URL.Path != s.cfg.Path {
 		s.cfg.Other.ServeHTTP(w, r)
 		return
 	}
 	why := s.judge(r)
 	if why == accepted {
-		why = s.reserve()
+		why = s.reserve(client.Addr())
 	}
 	if why != accepted {
-		s.refuse(w, r, why)
+		s.refuse(w, r, &Denial{Why: why})
 		return
+	}
+	if c, first := s.accept(w, r, sock, client); c != nil {
+		go s.serve(c, first)
+	} else {
+		s.release(client.Addr())
+	}
+}
+
+// accept makes a connection of a handshake that a place is kept for, or answers
+// otherwise and returns nil.
+func (s *WSServer) accept(w http.ResponseWriter, r *http.Request, sock *wsSocket, client netip.AddrPort) (*WSConn, *[]byte) {
+	if !s.door.seat(sock) {
+		return nil, nil // closed for another one
+	}
+	var grant any
+	if s.cfg.Authorize != nil {
+		var denied *Denial
+		if grant, denied = s.cfg.Authorize(r, client.Addr()); denied != nil {
+			s.refuse(w, r, denied)
+			return nil, nil
+		}
 	}
 	c, first, err := s.upgrade(w, r)
 	if err != nil {
-		s.release() // what broke is the connection: there is nobody to tell
-		return
+		return nil, nil // what broke is the connection: there is nobody to tell
 	}
-	go s.serve(c, first)
+	c.remote, c.Grant = client, grant
+	return c, first
 }
 
 // judge returns what is wrong with a handshake.
 func (s *WSServer) judge(r *http.Request) Refusal {
 	origin := r.Header["Origin"]
 	switch {
+	case len(r.RequestURI) > handshakeMaxURI:
+		return RefusedURI
 	case !asksUpgrade(r):
 		return RefusedNotWebSocket
 	case only(r.Header, "Sec-Websocket-Version") != "13":
@@ -167,9 +231,12 @@ func validKey(key string) bool {
 }
 
 // refuse answers a handshake that cannot be accepted.
-func (s *WSServer) refuse(w http.ResponseWriter, r *http.Request, why Refusal) {
+func (s *WSServer) refuse(w http.ResponseWriter, r *http.Request, denied *Denial) {
+	why := denied.Why
 	s.cfg.Refused(r, why)
 	_, status, text := why.answer()
+	status = cmp.Or(denied.Status, status)
+	maps.Copy(w.Header(), denied.Header)
 	switch {
 	case why == RefusedNotWebSocket && r.Method != http.MethodGet:
 		w.Header().Set("Allow", http.MethodGet)
@@ -195,7 +262,7 @@ func (s *WSServer) upgrade(w http.ResponseWriter, r *http.Request) (*WSConn, *[]
 	// The upgrader looks at the first of several Connection lines only.
 	r.Header.Set("Connection", "Upgrade")
 	upgrader := ws.HTTPUpgrader{
-		Timeout: handshakeTimeout,
+		Timeout: s.cfg.HandshakeTimeout,
 		Header:  http.Header{"Sec-WebSocket-Protocol": {subprotocol}},
 	}
 	stream, rw, _, err := upgrader.Upgrade(r, w)
@@ -227,16 +294,8 @@ func (s *WSServer) early(r *bufio.Reader) *[]byte {
 // newConn makes a connection of an upgraded stream, which must not block from
 // now on.
 func (s *WSServer) newConn(stream net.Conn, host string) (*WSConn, error) {
-	c := &WSConn{server: s, host: unique.Make(host), quietSince: time.Now()}
-	lower := stream
-	if secure, ok := stream.(*tls.Conn); ok {
-		c.secure, lower = secure, secure.NetConn()
-	}
-	c.sock = lower.(*wsSocket) // of our own listener
-	if remote, ok := c.sock.RemoteAddr().(*net.TCPAddr); ok {
-		ap := remote.AddrPort()
-		c.remote = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
-	}
+	c := &WSConn{server: s, sock: socketUnder(stream), host: unique.Make(host), quietSince: time.Now()}
+	c.secure, _ = stream.(*tls.Conn)
 	var id [8]byte
 	rand.Read(id[:])
 	c.id = binary.BigEndian.Uint64(id[:])

@@ -50,7 +50,7 @@ func (c *WSConn) receive(p []byte) error {
 // end closes the socket after err ended the reading, and says so. It is called once.
 func (c *WSConn) end(err error) {
 	s := c.server
-	defer s.release()
+	defer s.release(c.remote.Addr())
 	s.roster.remove(c)
 	s.cfg.Closed(c, c.finish(err))
 }

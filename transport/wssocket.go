@@ -1,24 +1,19 @@
 package transport
 
 import (
+	"container/list"
 	"crypto/tls"
 	"fmt"
 	"net"
-	"sync/atomic"
 	"time"
 )
 
-// spareSockets is how many sockets there may be beyond MaxConnections, for
-// those that are told 503 and for other paths. Past it a connection is closed
-// unread: each costs a descriptor, and the SIP side needs some too.
-const spareSockets = 64
-
-// wsListener wraps what it accepts in a wsSocket and, if tls is set, in TLS.
+// wsListener makes a wsSocket of what it accepts and, if tls is set, wraps it in
+// TLS.
 type wsListener struct {
 	net.Listener
-	tls     *tls.Config
-	sockets *atomic.Int64 // open, of all listeners together
-	max     int64
+	tls    *tls.Config
+	server *WSServer
 }
 
 func (l wsListener) Accept() (net.Conn, error) {
@@ -32,16 +27,14 @@ func (l wsListener) Accept() (net.Conn, error) {
 			conn.Close()
 			return nil, fmt.Errorf("accepted a %T, not TCP", conn)
 		}
-		if l.sockets.Add(1) > l.max {
-			l.sockets.Add(-1)
-			tcp.Close()
-			continue
-		}
-		sock := &wsSocket{TCPConn: tcp, sockets: l.sockets}
-		if l.tls == nil {
+		sock := l.server.enter(tcp)
+		switch {
+		case sock == nil:
+		case l.tls == nil:
 			return sock, nil
+		default:
+			return tls.Server(sock, l.tls), nil
 		}
-		return tls.Server(sock, l.tls), nil
 	}
 }
 
@@ -50,11 +43,15 @@ func (l wsListener) Accept() (net.Conn, error) {
 // detach on it never waits for the peer: it is a wire, and Read, which only TLS
 // still uses, returns what was read from that before.
 type wsSocket struct {
-	*net.TCPConn               // nil from detach on
-	sockets      *atomic.Int64 // counts this one until it is closed
-	closed       atomic.Bool   // no longer counted
+	*net.TCPConn // nil from detach on
+	server       *WSServer
+	head         *proxyHead // nil if none is expected, and from detach on
 	wire         wire
 	arrived      []byte // for Read
+
+	// Guarded by the server's door.
+	guest *list.Element // of its queue, until it is a WebSocket
+	gone  bool          // no longer counted
 }
 
 // wouldBlock is a temporary error to crypto/tls, which keeps the part that it has
@@ -70,13 +67,15 @@ func (s *wsSocket) detach(p *pollers) error {
 	if err := s.wire.take(s.TCPConn, p); err != nil {
 		return err
 	}
-	s.TCPConn = nil
+	s.TCPConn, s.head = nil, nil
 	return nil
 }
 
 // Read, once detached, takes what arrived and never waits for more.
 func (s *wsSocket) Read(p []byte) (int, error) {
 	switch {
+	case s.head != nil:
+		return s.head.read(s, p)
 	case s.TCPConn != nil:
 		return s.TCPConn.Read(p)
 	case len(s.arrived) == 0:
@@ -116,10 +115,10 @@ func (s *wsSocket) SetWriteDeadline(t time.Time) error {
 	return nil
 }
 
-// discount counts the socket as closed, once.
+// discount counts the socket as closed.
 func (s *wsSocket) discount() {
-	if !s.closed.Swap(true) {
-		s.sockets.Add(-1)
+	if s.server.door.leave(s) {
+		s.server.cfg.Unasked(s.client(), RefusedUnfinished)
 	}
 }
 
