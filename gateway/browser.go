@@ -51,6 +51,10 @@ func (g *Gateway) requestUp(f *flow, w *work) {
 		g.refuse(f, w, r)
 		return
 	}
+	if r := f.checkBound(&w.msg); r != 0 {
+		g.refuse(f, w, r)
+		return
+	}
 	if d := w.splitContacts(); d != rewrite.Sound {
 		g.refuse(f, w, Reason(d))
 		return

@@ -40,6 +40,26 @@ type Config struct {
 	// MaxConnections bounds the WebSocket connections of all listeners together.
 	// Default: 10,000.
 	MaxConnections int
+	// MaxConnectionsPerIP bounds those of one client's address, which of IPv6 is the
+	// first 64 bits. Default: 1,000.
+	MaxConnectionsPerIP int
+	// TrustedProxies are the peers whose X-Forwarded-For is believed. Default: none.
+	TrustedProxies []netip.Prefix
+	// ProxyProtocol makes every Listen address expect the PROXY protocol, version 1
+	// or 2, and that from TrustedProxies only. Default: none is expected.
+	ProxyProtocol bool
+	// AuthURL is asked about each handshake, with its header; 2xx admits. Default:
+	// all are admitted.
+	AuthURL string
+	// AuthAoRHeader names a header of AuthURL's answer that holds the
+	// address-of-record for which alone the connection may speak. Default: none.
+	AuthAoRHeader string
+	// TLSMinVersion is the least version of TLS for browsers, "1.2" or "1.3".
+	// Default "1.2".
+	TLSMinVersion string
+	// TLSClientCA is a PEM file, watched, of the authorities that a browser's
+	// certificate must come from. Default: none is asked for.
+	TLSClientCA string
 	// MaxMessage is the largest SIP message taken from a browser, in bytes.
 	// Default and most: 65,535.
 	MaxMessage int

@@ -17,8 +17,9 @@ type flow struct {
 	id       uint64
 	conn     *transport.WSConn
 	since    time.Time
-	host     []byte // of the handshake, with the port
-	clientIP []byte // the browser's address as text
+	host     []byte       // of the handshake, with the port
+	clientIP []byte       // the browser's address as text
+	bound    *rewrite.URI // the address-of-record for which alone it may speak; nil: any
 
 	// Guarded by clients.mu.
 	owned  []rewrite.ClientID
@@ -191,8 +192,10 @@ func (f *flow) user() string {
 }
 
 func newFlow(conn *transport.WSConn) *flow {
+	bound, _ := conn.Grant.(*rewrite.URI) // nothing else is ever granted
 	return &flow{
-		id: conn.ID(), conn: conn, since: time.Now(),
+		bound: bound,
+		id:    conn.ID(), conn: conn, since: time.Now(),
 		host:     []byte(conn.Host()),
 		clientIP: []byte(conn.RemoteAddr().Addr().String()),
 	}

@@ -47,7 +47,9 @@ type Gateway struct {
 	log  *zap.Logger
 	keys atomic.Pointer[rewrite.Keyring]
 
+	auth        *authorizer            // nil: nobody is asked
 	browserTLS  *transport.Certificate // nil: plain ws
+	browserCAs  *transport.Authorities // nil: browsers need no certificate
 	sipTLS      *transport.Certificate // nil: no TLS listener
 	upstreamTLS *tls.Config
 
@@ -111,6 +113,11 @@ func New(cfg Config) (*Gateway, error) {
 	var err error
 	if g.media, err = newMedia(&cfg); err != nil {
 		return nil, err
+	}
+	if cfg.AuthURL != "" {
+		if g.auth, err = newAuthorizer(&cfg); err != nil {
+			return nil, err
+		}
 	}
 	keys, err := loadKeys(cfg.TokenKeyFile, nil)
 	if err != nil {
@@ -221,11 +228,14 @@ func (g *Gateway) sipConfig() transport.SIPConfig {
 }
 
 func (g *Gateway) webConfig() transport.WSConfig {
-	return transport.WSConfig{
+	cfg := transport.WSConfig{
 		Path:           g.cfg.Path,
 		Origins:        g.cfg.AllowOrigins,
 		PingInterval:   g.cfg.PingInterval,
 		MaxConnections: g.cfg.MaxConnections,
+		MaxPerAddress:  g.cfg.MaxConnectionsPerIP,
+		TrustedProxies: g.cfg.TrustedProxies,
+		ProxyProtocol:  g.cfg.ProxyProtocol,
 		MaxMessage:     g.cfg.MaxMessage,
 		Other:          g.cfg.Other,
 		HTTPErrors:     debugLog(g.log),
@@ -239,7 +249,24 @@ func (g *Gateway) webConfig() transport.WSConfig {
 			g.log.Warn("handshake refused", zap.Stringer("reason", why), zap.String("remote", r.RemoteAddr),
 				zap.Strings("origin", r.Header.Values("Origin")), zap.String("admit_with", admitWith(r, why)))
 		},
+		Unasked: g.unasked,
 	}
+	if g.auth != nil {
+		cfg.Authorize = g.auth.authorize
+	}
+	return cfg
+}
+
+// unasked is told of connections that never became a handshake. Of those that
+// ended by themselves, such as port scans, the log has to say no more than
+// net/http does.
+func (g *Gateway) unasked(client netip.AddrPort, why transport.Refusal) {
+	g.refused.add(why)
+	level := zap.WarnLevel
+	if why == transport.RefusedUnfinished {
+		level = zap.DebugLevel
+	}
+	g.log.Log(level, "connection refused", zap.Stringer("reason", why), zap.Stringer("remote", client))
 }
 
 // debugLog takes what net/http says of handshakes that never became one: port
@@ -259,15 +286,25 @@ func admitWith(r *http.Request, why transport.Refusal) string {
 		return "--allow-origin=" + r.Header.Get("Origin")
 	case transport.RefusedConnections:
 		return "--max-connections"
+	case transport.RefusedAddress:
+		return "--max-connections-per-ip"
 	}
 	return ""
 }
+
+// tlsVersions are those that may be asked for.
+var tlsVersions = map[string]uint16{"1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13}
 
 func (g *Gateway) serverTLS() *tls.Config {
 	if g.browserTLS == nil {
 		return nil
 	}
-	return &tls.Config{GetCertificate: g.browserTLS.GetCertificate, MinVersion: tls.VersionTLS12}
+	cfg := &tls.Config{GetCertificate: g.browserTLS.GetCertificate, MinVersion: tlsVersions[g.cfg.TLSMinVersion]}
+	if g.browserCAs != nil {
+		// Any at first, for the authorities may change; Verify then looks at it.
+		cfg.ClientAuth, cfg.VerifyConnection = tls.RequireAnyClientCert, g.browserCAs.Verify
+	}
+	return cfg
 }
 
 // opened and closed are the life of one browser's connection.

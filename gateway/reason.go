@@ -16,6 +16,7 @@ const (
 	ReasonMaxForwards Reason = iota + Reason(rewrite.NumDefects)
 	ReasonProxyRequire
 	ReasonForeignRoute
+	ReasonNotTheUser
 	ReasonViaTooLong
 	ReasonContactTooLong
 	ReasonTooLarge
@@ -66,6 +67,7 @@ var reasons = [numReasons]struct{ name, text string }{
 	ReasonMaxForwards:         {"max_forwards", "a browser's request has no hop left: 483"},
 	ReasonProxyRequire:        {"proxy_require", "a browser's request wants an extension of the proxy: 420"},
 	ReasonForeignRoute:        {"foreign_route", "a browser's request outside a dialog names a Route that is no upstream: 403"},
+	ReasonNotTheUser:          {"not_the_user", "a browser's request whose From, or To of a REGISTER, is not the address-of-record of --auth-aor-header: 403"},
 	ReasonViaTooLong:          {"via_too_long", "a browser's Via is longer than 300 characters: 400"},
 	ReasonContactTooLong:      {"contact_too_long", "a browser's Contact does not fit in a token of 80 characters: 400"},
 	ReasonTooLarge:            {"too_large", "a browser's message is larger than --max-message: 513, then close 1009"},

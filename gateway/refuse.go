@@ -19,6 +19,7 @@ var answers = map[Reason]rewrite.Answer{
 	ReasonMaxForwards:         {Status: 483, Phrase: "Too Many Hops"},
 	ReasonProxyRequire:        {Status: 420, Phrase: "Bad Extension"},
 	ReasonForeignRoute:        {Status: 403, Phrase: "Route Not Allowed"},
+	ReasonNotTheUser:          {Status: 403, Phrase: "Not Your Address"},
 	ReasonViaTooLong:          {Status: 400, Phrase: "Via Too Long"},
 	ReasonContactTooLong:      {Status: 400, Phrase: "Contact Too Long"},
 	ReasonTooLarge:            {Status: 513, Phrase: "Message Too Large"},

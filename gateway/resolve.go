@@ -247,6 +247,11 @@ func (g *Gateway) loadCertificates() (err error) {
 			return fmt.Errorf("--tls-cert: %w", err)
 		}
 	}
+	if g.cfg.TLSClientCA != "" {
+		if g.browserCAs, err = transport.LoadAuthorities(g.cfg.TLSClientCA); err != nil {
+			return fmt.Errorf("--tls-client-ca: %w", err)
+		}
+	}
 	if g.cfg.SIPTLSCert != "" {
 		if g.sipTLS, err = transport.LoadCertificate(g.cfg.SIPTLSCert, g.cfg.SIPTLSKey); err != nil {
 			return fmt.Errorf("--sip-tls-cert: %w", err)
@@ -293,6 +298,9 @@ func (g *Gateway) watch(ctx context.Context) {
 	}
 	if file := g.cfg.TLSCert; file != "" {
 		g.logUnwatched(file, g.browserTLS.Watch(ctx, g.certificateReloaded(file)))
+	}
+	if file := g.cfg.TLSClientCA; file != "" {
+		g.logUnwatched(file, g.browserCAs.Watch(ctx, g.certificateReloaded(file)))
 	}
 	if file := g.cfg.UpstreamCert; file != "" {
 		g.logUnwatched(file, g.upstreamCert.Watch(ctx, g.certificateReloaded(file)))

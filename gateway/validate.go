@@ -20,6 +20,9 @@ func (c *Config) Validate() error {
 	if err := c.validateBrowserSide(); err != nil {
 		return err
 	}
+	if err := c.validateAdmission(); err != nil {
+		return err
+	}
 	if err := c.validateSIPSide(); err != nil {
 		return err
 	}
@@ -30,6 +33,8 @@ func (c *Config) setDefaults() {
 	setDefault(&c.Path, "/ws")
 	setDefault(&c.PingInterval, 25*time.Second)
 	setDefault(&c.MaxConnections, 10_000)
+	setDefault(&c.MaxConnectionsPerIP, 1000)
+	setDefault(&c.TLSMinVersion, "1.2")
 	setDefault(&c.MaxMessage, rewrite.MaxLength)
 	setDefault(&c.Policy, PolicyFailover)
 	setDefault(&c.SIPListen, ":5070")
@@ -70,6 +75,10 @@ func (c *Config) validateBrowserSide() error {
 		return fmt.Errorf("--max-connections: %d is less than 1", c.MaxConnections)
 	case c.MaxMessage < 1024 || c.MaxMessage > rewrite.MaxLength:
 		return fmt.Errorf("--max-message: %d is not within 1024 and %d", c.MaxMessage, rewrite.MaxLength)
+	case tlsVersions[c.TLSMinVersion] == 0:
+		return fmt.Errorf("--tls-min-version: %q is neither 1.2 nor 1.3", c.TLSMinVersion)
+	case c.TLSClientCA != "" && c.TLSCert == "":
+		return errors.New("--tls-client-ca: needs --tls-cert and --tls-key")
 	}
 	return pair("tls-cert", c.TLSCert, "tls-key", c.TLSKey)
 }

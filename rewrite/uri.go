@@ -1,6 +1,9 @@
 package rewrite
 
-import "bytes"
+import (
+	"bytes"
+	"strings"
+)
 
 // URI is a SIP or SIPS URI in parts; the slices point into the text it was
 // read from.
@@ -83,4 +86,51 @@ func AppendAoR(dst, uri []byte) []byte {
 		dst = append(dst, lower(c))
 	}
 	return dst
+}
+
+// SameAoR reports whether two URIs name one address-of-record: its user, whose
+// case matters, at its host. Whether it is reached by TLS, by which port and with
+// which parameters does not matter. RFC 3261 19.1.4: "characters other than those
+// in the "reserved" set are equivalent to their ""%" HEX HEX" encoding".
+func (u *URI) SameAoR(v *URI) bool {
+	a, b := u.User, v.User
+	for len(a) > 0 && len(b) > 0 {
+		charA, sizeA := userChar(a)
+		charB, sizeB := userChar(b)
+		if charA != charB {
+			return false
+		}
+		a, b = a[sizeA:], b[sizeB:]
+	}
+	return len(a) == 0 && len(b) == 0 && equalFold(u.Host, string(v.Host))
+}
+
+// escaped is added to a reserved character that stands as "%" HEX HEX: it is not
+// the character itself.
+const escaped = 0x100
+
+// userChar returns the first character of a user part and how many bytes it has.
+func userChar(text []byte) (char, size int) {
+	if text[0] != '%' || len(text) < 3 {
+		return int(text[0]), 1
+	}
+	high, low := hexDigit(text[1]), hexDigit(text[2])
+	if high < 0 || low < 0 {
+		return int(text[0]), 1
+	}
+	char = high<<4 | low
+	if strings.IndexByte(";/?:@&=+$,", byte(char)) >= 0 || char == '%' {
+		char |= escaped
+	}
+	return char, 3
+}
+
+func hexDigit(c byte) int {
+	switch c = lower(c); {
+	case '0' <= c && c <= '9':
+		return int(c - '0')
+	case 'a' <= c && c <= 'f':
+		return int(c-'a') + 10
+	}
+	return -1
 }

@@ -3,7 +3,9 @@ package transport
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"sync/atomic"
+	"time"
 )
 
 // Certificate is a certificate with its key, read from PEM files and read again
@@ -22,12 +24,20 @@ func LoadCertificate(certFile, keyFile string) (*Certificate, error) {
 	return c, nil
 }
 
+// errExpired refuses a certificate that nobody would accept any more.
+var errExpired = errors.New("the new certificate has expired, the one in use has not")
+
 // Reload reads the files again. After an error, such as a key that does not
-// belong to the certificate, the one in use stays.
+// belong to the certificate, the one in use stays. So it does if it is still
+// valid and the new one is not any more.
 func (c *Certificate) Reload() error {
 	read, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
 	if err != nil {
 		return err
+	}
+	now := time.Now()
+	if used := c.current.Load(); used != nil && now.After(read.Leaf.NotAfter) && now.Before(used.Leaf.NotAfter) {
+		return errExpired
 	}
 	c.current.Store(&read)
 	return nil

@@ -128,6 +128,9 @@ func (s *WSServer) route(w http.ResponseWriter, r *http.Request) {
 	s.door.tell(sock)
 	client := s.proxies.client(sock.client(), r.Header)
 	r.RemoteAddr = client.String()
+	if !s.proxies.trust(sock.client().Addr()) {
+		r.Header.Del("X-Forwarded-Proto") // only of those it is true
+	}
 	if r.URL.Path != s.cfg.Path {
 		s.cfg.Other.ServeHTTP(w, r)
 		return

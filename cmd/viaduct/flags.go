@@ -29,14 +29,21 @@ type commands struct {
 // flags declares every option of the gateway once: name, environment variable,
 // default, help text and group all come from here.
 type flags struct {
-	Listen         []string      `group:"Browser side" placeholder:"ADDR" default:":8080" help:"WebSocket listener."`
-	Path           string        `group:"Browser side" placeholder:"PATH" default:"/ws" help:"The WebSocket's path; other paths answer 404."`
-	TLSCert        string        `group:"Browser side" placeholder:"FILE" help:"With --tls-key: serve wss on every --listen. Both files are watched."`
-	TLSKey         string        `group:"Browser side" placeholder:"FILE" help:"The key of --tls-cert."`
-	AllowOrigin    []string      `group:"Browser side" placeholder:"ORIGIN" help:"Origin accepted from browsers, * for any; a client without Origin is accepted. Without this flag: the request's own host."`
-	PingInterval   time.Duration `group:"Browser side" placeholder:"DURATION" default:"25s" help:"Time between WebSocket pings; two missed pongs close."`
-	MaxConnections int           `group:"Browser side" placeholder:"N" help:"Most WebSocket connections; past it 503. Without this flag: what the descriptor limit allows, at most 1000000."`
-	MaxMessage     int           `group:"Browser side" placeholder:"BYTES" default:"65535" help:"Largest SIP message from a browser; larger: 513 where it can be said, then close 1009."`
+	Listen         []string       `group:"Browser side" placeholder:"ADDR" default:":8080" help:"WebSocket listener."`
+	Path           string         `group:"Browser side" placeholder:"PATH" default:"/ws" help:"The WebSocket's path; other paths answer 404."`
+	TLSCert        string         `group:"Browser side" placeholder:"FILE" help:"With --tls-key: serve wss on every --listen. Both files are watched."`
+	TLSKey         string         `group:"Browser side" placeholder:"FILE" help:"The key of --tls-cert."`
+	AllowOrigin    []string       `group:"Browser side" placeholder:"ORIGIN" help:"Origin accepted from browsers, * for any; a client without Origin is accepted. Without this flag: the request's own host."`
+	PingInterval   time.Duration  `group:"Browser side" placeholder:"DURATION" default:"25s" help:"Time between WebSocket pings; two missed pongs close."`
+	MaxConnections int            `group:"Browser side" placeholder:"N" help:"Most WebSocket connections; past it 503. Without this flag: what the descriptor limit allows, at most 1000000."`
+	MaxPerIP       int            `name:"max-connections-per-ip" group:"Browser side" placeholder:"N" default:"1000" help:"Most of them from one client's address, which of IPv6 is the first 64 bits; past it 429. A quarter may be in the handshake at once, at least 64."`
+	TrustedProxy   []netip.Prefix `group:"Browser side" placeholder:"CIDR" help:"Peers whose X-Forwarded-For is believed: the last address in it that is none of theirs is the client's."`
+	ProxyProtocol  bool           `group:"Browser side" help:"Each --listen expects the PROXY protocol, v1 or v2, and that from --trusted-proxy only."`
+	AuthURL        string         `name:"auth-url" group:"Browser side" placeholder:"URL" help:"Asked before each upgrade with the handshake's headers, as nginx's auth_request and Traefik's forwardAuth do; 2xx admits, 4xx is passed on, anything else and 5 s without an answer refuse."`
+	AuthAoRHeader  string         `name:"auth-aor-header" group:"Browser side" placeholder:"NAME" help:"A header of that answer with the address-of-record that the connection is bound to: From, and To of a REGISTER, must be it, else 403. Not in a dialog, where From is what the SIP server has called."`
+	TLSMinVersion  string         `name:"tls-min-version" group:"Browser side" placeholder:"VERSION" default:"1.2" enum:"1.2,1.3" help:"Least version of TLS that browsers may use: 1.2 or 1.3."`
+	TLSClientCA    string         `name:"tls-client-ca" group:"Browser side" placeholder:"FILE" help:"Browsers need a certificate of one of these authorities. Watched."`
+	MaxMessage     int            `group:"Browser side" placeholder:"BYTES" default:"65535" help:"Largest SIP message from a browser; larger: 513 where it can be said, then close 1009."`
 
 	upstreamFlag
 	UpstreamPolicy gateway.Policy `group:"SIP side" placeholder:"POLICY" default:"failover" enum:"failover,hash" help:"Which upstream gets a request outside a dialog. failover: the first that is alive, in the order given; hash: by hash of the address-of-record among those alive, so that a user always meets the same one."`
@@ -135,6 +142,8 @@ func parse(args []string, stdout io.Writer) (serve *flags, other errand, err err
 // of its Config stands for the default, and only code may switch resending off.
 func (f *flags) validate() error {
 	switch {
+	case f.MaxPerIP < 1:
+		return fmt.Errorf("--max-connections-per-ip: %d is less than 1", f.MaxPerIP)
 	case f.MaxTransactions < 1:
 		return fmt.Errorf("--max-transactions: %d is less than 1", f.MaxTransactions)
 	case f.MaxTransactionMem < 1:
@@ -191,31 +200,38 @@ func oneLine(err error) string {
 // config is what the gateway is told. It leaves Log and the call-backs to the caller.
 func (f *flags) config() gateway.Config {
 	return gateway.Config{
-		Listen:             f.Listen,
-		Path:               f.Path,
-		TLSCert:            f.TLSCert,
-		TLSKey:             f.TLSKey,
-		AllowOrigins:       f.AllowOrigin,
-		PingInterval:       f.PingInterval,
-		MaxConnections:     f.MaxConnections,
-		MaxMessage:         f.MaxMessage,
-		Upstreams:          f.Upstream,
-		Policy:             f.UpstreamPolicy,
-		UpstreamCA:         f.UpstreamCA,
-		UpstreamCert:       f.UpstreamCert,
-		UpstreamKey:        f.UpstreamKey,
-		UpstreamMaxMessage: f.UpstreamMaxMessage,
-		SIPListen:          f.SIPListen,
-		SIPTLSListen:       f.SIPTLSListen,
-		SIPTLSCert:         f.SIPTLSCert,
-		SIPTLSKey:          f.SIPTLSKey,
-		Advertise:          f.Advertise,
-		AdvertiseTLS:       f.AdvertiseTLS,
-		AllowPeers:         f.AllowPeer,
-		TCPAbove:           f.TCPAbove,
-		StripHeaders:       f.StripHeader,
-		ClientIPHeader:     f.ClientIPHeader,
-		TokenKeyFile:       f.TokenKeyFile,
+		Listen:              f.Listen,
+		Path:                f.Path,
+		TLSCert:             f.TLSCert,
+		TLSKey:              f.TLSKey,
+		AllowOrigins:        f.AllowOrigin,
+		PingInterval:        f.PingInterval,
+		MaxConnections:      f.MaxConnections,
+		MaxMessage:          f.MaxMessage,
+		MaxConnectionsPerIP: f.MaxPerIP,
+		TrustedProxies:      f.TrustedProxy,
+		ProxyProtocol:       f.ProxyProtocol,
+		AuthURL:             f.AuthURL,
+		AuthAoRHeader:       f.AuthAoRHeader,
+		TLSMinVersion:       f.TLSMinVersion,
+		TLSClientCA:         f.TLSClientCA,
+		Upstreams:           f.Upstream,
+		Policy:              f.UpstreamPolicy,
+		UpstreamCA:          f.UpstreamCA,
+		UpstreamCert:        f.UpstreamCert,
+		UpstreamKey:         f.UpstreamKey,
+		UpstreamMaxMessage:  f.UpstreamMaxMessage,
+		SIPListen:           f.SIPListen,
+		SIPTLSListen:        f.SIPTLSListen,
+		SIPTLSCert:          f.SIPTLSCert,
+		SIPTLSKey:           f.SIPTLSKey,
+		Advertise:           f.Advertise,
+		AdvertiseTLS:        f.AdvertiseTLS,
+		AllowPeers:          f.AllowPeer,
+		TCPAbove:            f.TCPAbove,
+		StripHeaders:        f.StripHeader,
+		ClientIPHeader:      f.ClientIPHeader,
+		TokenKeyFile:        f.TokenKeyFile,
 
 		MaxTransactions:      f.MaxTransactions,
 		MaxTransactionMemory: f.MaxTransactionMem,
