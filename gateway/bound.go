@@ -14,7 +14,7 @@ func (f *flow) checkBound(m *rewrite.Message) Reason {
 	switch {
 	case f.bound == nil, m.Tagged() && !standsAlone(m):
 		return 0
-	case !names(f.bound, m, m.From), m.Is("REGISTER") && !names(f.bound, m, m.To):
+	case !namedBy(f.bound, m, m.From), m.Is("REGISTER") && !namedBy(f.bound, m, m.To):
 		return ReasonNotTheUser
 	}
 	return 0
@@ -26,8 +26,8 @@ func standsAlone(m *rewrite.Message) bool {
 	return m.Is("REGISTER") || m.Is("MESSAGE") || m.Is("PUBLISH") || m.Is("SUBSCRIBE")
 }
 
-// names reports whether the value of a From or To means that address-of-record.
-func names(aor *rewrite.URI, m *rewrite.Message, address rewrite.Span) bool {
+// namedBy reports whether the value of a From or To means that address-of-record.
+func namedBy(aor *rewrite.URI, m *rewrite.Message, address rewrite.Span) bool {
 	a, ok := m.ParseAddress(address)
 	if !ok || a.Star {
 		return false
