@@ -67,8 +67,8 @@ type WSConfig struct {
 	MaxConnections int
 
 	// MaxPerAddress is the same for the connections of one client's address, which
-	// of IPv6 is the first 64 bits; past it upgrades are refused with 429. A
-	// quarter of it may be in the handshake at once, or 64. Zero: 1,000.
+	// of IPv6 is the first 64 bits; past it upgrades are refused with 429.
+	// As many, or 64, may be in the handshake besides. Zero: 1,000.
 	MaxPerAddress int
 
 	// HandshakeTimeout bounds, one after the other, the TLS handshake and the

@@ -15,7 +15,8 @@ const (
 	// maxHandshakes is how many sockets may be no WebSocket yet. An honest one is
 	// that for some round trips, so many are enough for thousands a second.
 	maxHandshakes = 2048
-	// minHandshakes is what any one address may have of them.
+	// minHandshakes is what any one address may have of them, if it may not have
+	// more connections.
 	minHandshakes = 64
 	// handshakeGrace is how long a socket that has not become a WebSocket keeps its
 	// place when others wait for one.
@@ -52,7 +53,7 @@ func newWSDoor(connections, perAddress int, closed <-chan struct{}) *wsDoor {
 	return &wsDoor{
 		max:     connections + spareSockets,
 		waiting: maxHandshakes,
-		share:   max(minHandshakes, perAddress/4),
+		share:   max(minHandshakes, perAddress),
 		closed:  closed,
 		left:    make(chan struct{}, 1),
 		byAddr:  make(map[netip.Addr]int),
