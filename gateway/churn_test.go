@@ -66,6 +66,7 @@ func newChurn(t *testing.T) *churn {
 	c := &churn{lab: preparedLab(t)}
 	c.cfg.Log = zap.NewNop() // a journal remembers everything
 	c.cfg.PingInterval = 2 * time.Second
+	c.cfg.MaxConnectionsPerIP = 20_000
 	c.cfg.MaxConnections = 20_000 // no less than all of them are remembered
 	c.tune = func(g *Gateway) { g.clients.now = c.clock.now }
 	c.start()

@@ -246,29 +246,3 @@ func TestWSLabels(t *testing.T) {
 		}
 	}
 }
-
-// Sockets that are no WebSocket yet are bounded, too: past it they are closed
-// unread, and room is made by each that goes.
-func TestWSMaxSockets(t *testing.T) {
-	s := startWS(t, WSConfig{MaxConnections: 1}, nil)
-	dial := func() *wsPeer {
-		conn, err := net.Dial("tcp", s.addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { conn.Close() })
-		conn.SetDeadline(time.Now().Add(2 * patience))
-		return &wsPeer{conn, t, bufio.NewReader(conn)}
-	}
-	idle := make([]*wsPeer, 1+spareSockets)
-	for i := range idle {
-		idle[i] = dial()
-	}
-	dial().wantsEnd()
-	idle[0].raw([]byte("GET /elsewhere HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))
-	if resp := idle[0].response(); resp.StatusCode != http.StatusNotFound {
-		t.Error(resp.Status)
-	}
-	idle[0].wantsEnd() // the server has closed it, and counts one less
-	s.dial(t)
-}

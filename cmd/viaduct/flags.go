@@ -36,7 +36,7 @@ type flags struct {
 	AllowOrigin    []string       `group:"Browser side" placeholder:"ORIGIN" help:"Origin accepted from browsers, * for any; a client without Origin is accepted. Without this flag: the request's own host."`
 	PingInterval   time.Duration  `group:"Browser side" placeholder:"DURATION" default:"25s" help:"Time between WebSocket pings; two missed pongs close."`
 	MaxConnections int            `group:"Browser side" placeholder:"N" help:"Most WebSocket connections; past it 503. Without this flag: what the descriptor limit allows, at most 1000000."`
-	MaxPerIP       int            `name:"max-connections-per-ip" group:"Browser side" placeholder:"N" default:"1000" help:"Most of them from one client's address, which of IPv6 is the first 64 bits; past it 429. A quarter may be in the handshake at once, at least 64."`
+	MaxPerIP       int            `name:"max-connections-per-ip" group:"Browser side" placeholder:"N" default:"1000" help:"Most of them from one client's address, which of IPv6 is the first 64 bits; past it 429."`
 	TrustedProxy   []netip.Prefix `group:"Browser side" placeholder:"CIDR" help:"Peers whose X-Forwarded-For is believed: the last address in it that is none of theirs is the client's."`
 	ProxyProtocol  bool           `group:"Browser side" help:"Each --listen expects the PROXY protocol, v1 or v2, and that from --trusted-proxy only."`
 	AuthURL        string         `name:"auth-url" group:"Browser side" placeholder:"URL" help:"Asked before each upgrade with the handshake's headers, as nginx's auth_request and Traefik's forwardAuth do; 2xx admits, 4xx is passed on, anything else and 5 s without an answer refuse."`
