@@ -22,6 +22,7 @@ import (
 type commands struct {
 	Serve  flags       `cmd:"" default:"withargs" help:"${description}"`
 	Health healthFlags `cmd:"" help:"Ask a running viaduct whether it is ready, for container health checks: the exit status is 0 if it is, else 1."`
+	Doctor doctorFlags `cmd:"" help:"Try a SIP server before browsers do, and say what to set: the exit status is 1 if viaduct must not be switched on so, else 0."`
 
 	Version kong.VersionFlag `env:"-" help:"Print the version and exit."`
 }
@@ -132,6 +133,8 @@ func parse(args []string, stdout io.Writer) (serve *flags, other errand, err err
 	switch given.Command() {
 	case "health":
 		other = &c.Health
+	case "doctor":
+		other = &c.Doctor
 	default:
 		return &c.Serve, nil, c.Serve.validate()
 	}
@@ -177,7 +180,7 @@ func help(options kong.HelpOptions, ctx *kong.Context) error {
 	if ctx.Selected() == nil {
 		serve := ctx.Model.DefaultCmd
 		ctx.Path = append(ctx.Path, &kong.Path{Parent: ctx.Model.Node, Command: serve, Flags: serve.Flags})
-		fmt.Fprintf(ctx.Stdout, "Usage: viaduct %s [flags]\n       viaduct health [flags]\n", serve.FlagSummary(true))
+		fmt.Fprintf(ctx.Stdout, "Usage: viaduct %s [flags]\n       viaduct health [flags]\n       viaduct doctor [flags]\n", serve.FlagSummary(true))
 		options.NoAppSummary = true
 	}
 	return kong.DefaultHelpPrinter(options, ctx)

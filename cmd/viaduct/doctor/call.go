@@ -1,0 +1,249 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/ghettovoice/gosip/sip"
+
+	"viaduct/rewrite"
+)
+
+const (
+	checkSelfCall = "call to itself"
+	checkStranger = "INVITE without credentials"
+)
+
+// An outcome is what became of a call.
+type outcome struct {
+	arrived  []arrival
+	progress string // the first 1xx but 100, such as "180 Ringing"
+	final    string // the final response, such as "486 Busy Here"
+	status   int    // its code
+	err      error  // why there is none
+}
+
+// call makes a call and ends it. It sends credentials if user is not empty and
+// they are asked for. If enough is set, a call that gets on is given up at once.
+func (a *agent) call(ctx context.Context, req sip.Request, limit time.Duration, user string, enough bool) *outcome {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, errNoAnswer)
+	defer cancel()
+	a.forgetArrivals()
+	c := &calling{agent: a, outcome: &outcome{}, enough: enough}
+	res := c.invite(ctx, req)
+	if res != nil && challenged(res) && user != "" {
+		req, err := a.authorize(req, res, user)
+		if err != nil {
+			return &outcome{err: err}
+		}
+		c.invite(ctx, req)
+	}
+	return c.outcome
+}
+
+func (a *agent) forgetArrivals() {
+	for {
+		select {
+		case <-a.arrivals:
+		default:
+			return
+		}
+	}
+}
+
+// calling is a call under way.
+type calling struct {
+	*agent
+	*outcome
+	enough bool
+
+	req      sip.Request
+	tx       sip.ClientTransaction
+	proceeds bool // a 1xx has come
+	given    bool // up
+}
+
+// invite sends an INVITE and returns its final response, nil if there is none.
+func (c *calling) invite(ctx context.Context, req sip.Request) sip.Response {
+	*c.outcome = outcome{arrived: c.arrived}
+	tx, failed, err := c.begin(ctx, req)
+	if err != nil {
+		c.err = err
+		return nil
+	}
+	c.req, c.tx, c.proceeds, c.given = req, tx, false, false
+	over, late := ctx.Done(), (<-chan time.Time)(nil)
+	for {
+		select {
+		case res, ok := <-tx.Responses():
+			if !ok {
+				c.err = errNoAnswer
+				return nil
+			}
+			if c.take(res) {
+				return res
+			}
+		case arrived := <-c.arrivals:
+			c.arrived = append(c.arrived, arrived)
+		case c.err = <-failed:
+			return nil
+		case <-over:
+			c.err, over = context.Cause(ctx), nil
+			if !c.proceeds {
+				return nil // RFC 3261 9.1: then a CANCEL must not be sent
+			}
+			c.giveUp()
+			late = time.After(hangUpTimeout)
+		case <-late:
+			return nil
+		}
+	}
+}
+
+// take takes a response, and reports whether it is the final one.
+func (c *calling) take(res sip.Response) bool {
+	text := fmt.Sprintf("%d %s", res.StatusCode(), res.Reason())
+	if res.IsProvisional() {
+		c.proceeds = true
+		if res.StatusCode() > 100 && c.progress == "" {
+			c.progress = text
+			if c.enough {
+				c.giveUp()
+			}
+		}
+		return false
+	}
+	if res.IsSuccess() {
+		c.hangUp(res)
+	}
+	c.final, c.status = text, int(res.StatusCode())
+	for {
+		select {
+		case arrived := <-c.arrivals:
+			c.arrived = append(c.arrived, arrived)
+		default:
+			return true
+		}
+	}
+}
+
+func (c *calling) giveUp() {
+	if !c.given {
+		c.given = true
+		_ = c.tx.Cancel() // it is given up here in any case
+	}
+}
+
+// hangUp ends a call that was answered.
+func (c *calling) hangUp(res sip.Response) {
+	_ = c.server.Send(sip.NewAckRequest("", c.req, res, "", nil)) // the BYE says as much
+	bye := again(sip.NewAckRequest("", c.req, res, "", nil))
+	bye.SetMethod(sip.BYE)
+	if seq, ok := bye.CSeq(); ok {
+		seq.MethodName = sip.BYE
+	}
+	_, _ = c.ask(context.Background(), bye, hangUpTimeout) // nothing more can be done
+}
+
+// invitation makes an INVITE.
+func (e *examination) invitation(from, to party, token string) sip.Request {
+	w := e.main()
+	host, family := hostOf(w.host), "IP4"
+	if strings.Contains(host, ":") {
+		family = "IP6"
+	}
+	body := fmt.Sprintf("v=0\r\no=- 1 1 IN %[1]s %[2]s\r\ns=-\r\nc=IN %[1]s %[2]s\r\nt=0 0\r\nm=audio 9 RTP/AVP 0 8\r\n", family, host)
+	return e.agent.request(w, sip.INVITE, to.uri(), from, to, body,
+		line{"Contact", "<" + w.contact(token) + ">"}, line{"Content-Type", "application/sdp"})
+}
+
+// checkSelfCall calls the account, which is registered here, and reports whether
+// the call arrived.
+func (r *registration) checkSelfCall(ctx context.Context) bool {
+	r.agent.layer.knocked()
+	c := r.agent.call(ctx, r.invitation(r.account, r.account, r.token), callTimeout, r.account.user, false)
+	if len(c.arrived) == 0 {
+		r.reportNoArrival(c)
+		return false
+	}
+	got := c.arrived[0]
+	uri, _ := rewrite.ParseURI([]byte(got.uri))
+	switch user := string(uri.User); {
+	case user == r.token:
+		r.report.ok(checkSelfCall, "came by %s with the token whole", got.from)
+	case user != "" && strings.HasPrefix(r.token, user):
+		r.report.add(Blocker, checkSelfCall, fmt.Sprintf("cut short: %d of %d characters of the user part came", len(user), len(r.token)),
+			"a wider column for contacts at the SIP server: 255 characters hold any")
+	default:
+		r.report.add(Blocker, checkSelfCall, "it came for "+got.uri, "the Contact's URI for the Request-URI of calls at the SIP server (RFC 3261 16.5)")
+	}
+	return true
+}
+
+func (r *registration) reportNoArrival(c *outcome) {
+	if strangers := r.agent.layer.knocked(); len(strangers) > 0 {
+		at := strangers[0].Addr()
+		r.report.add(Blocker, checkSelfCall, fmt.Sprintf("something came from %s, which is not the upstream", at),
+			fmt.Sprintf("alias=%s in --upstream, or --allow-peer=%s", at, netip.PrefixFrom(at, at.BitLen())))
+		return
+	}
+	w := r.main()
+	switch {
+	case c.err != nil && !errors.Is(c.err, errNoAnswer):
+		r.report.add(Warning, checkSelfCall, reason(c.err), "an account in --user that may call itself")
+	case c.err != nil, c.status == 408, c.status == 480, c.status >= 500 && c.status < 600:
+		found := "it does not come"
+		if c.err == nil {
+			found += ": " + c.final
+		}
+		r.report.add(Blocker, checkSelfCall, found, fmt.Sprintf(
+			"--advertise with an address where the SIP server reaches this machine, and let it reach %s by %s", w.host, w.target.Proto))
+	default:
+		r.report.add(Warning, checkSelfCall, "not put through: "+c.final, "a dial plan in which "+r.account.String()+" can be called; then run this again")
+	}
+}
+
+// checkStrangers sends what any page could: an INVITE without credentials, in
+// nobody's name and in that of the account, to the account if it is registered.
+func (e *examination) checkStrangers(ctx context.Context, r *registration, callable bool) {
+	stranger := party{"doctor-" + random(4), hostOf(e.main().host)}
+	to, token := party{stranger.user, e.upstream.Host}, newToken(stranger)
+	froms := []party{stranger}
+	if r != nil {
+		to, token = r.account, r.token
+		froms = append(froms, r.account)
+	}
+	for _, from := range froms {
+		c := e.agent.call(ctx, e.invitation(from, to, token), strangerTimeout, "", true)
+		e.reportStranger(fmt.Sprintf("%s, from %s", checkStranger, from.user), to, c, callable)
+	}
+}
+
+func (e *examination) reportStranger(check string, to party, c *outcome, callable bool) {
+	set := fmt.Sprintf("ask %s for credentials at the SIP server: no trunk, no identify or match by address, no insecure=invite, no allowguest",
+		hostOf(e.main().host))
+	passed := c.progress
+	if c.status >= 200 && c.status < 300 {
+		passed = c.final
+	}
+	switch {
+	case len(c.arrived) > 0:
+		e.report.add(Blocker, check, "put through: every browser is a trusted trunk", set)
+	case passed != "":
+		e.report.add(Blocker, check, passed+": every browser is a trusted trunk", set)
+	case c.err != nil:
+		e.report.add(Note, check, reason(c.err), "nothing, if the SIP server ignores such INVITEs on purpose")
+	case c.status == 401 || c.status == 407 || c.status == 403:
+		e.report.ok(check, "%s", c.final)
+	case callable:
+		e.report.ok(check, "%s, where the account gets through", c.final)
+	case c.status >= 500:
+		e.report.add(Note, check, c.final, "nothing, if the SIP server refuses such INVITEs so")
+	default:
+		e.report.add(Warning, check, fmt.Sprintf("%s for %s, without asking who calls", c.final, to), set)
+	}
+}
