@@ -171,11 +171,11 @@ type answer struct {
 func (a *agent) ask(ctx context.Context, req sip.Request, limit time.Duration) (*answer, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, errNoAnswer)
 	defer cancel()
+	begun := time.Now()
 	tx, failed, err := a.begin(ctx, req)
 	if err != nil {
 		return nil, err
 	}
-	begun := time.Now()
 	for {
 		select {
 		case res, ok := <-tx.Responses():

@@ -15,7 +15,7 @@ import (
 
 const (
 	checkSelfCall = "call to itself"
-	checkStranger = "INVITE without credentials"
+	checkStranger = "INVITE, no credentials"
 )
 
 // An outcome is what became of a call.
@@ -212,38 +212,38 @@ func (r *registration) reportNoArrival(c *outcome) {
 func (e *examination) checkStrangers(ctx context.Context, r *registration, callable bool) {
 	stranger := party{"doctor-" + random(4), hostOf(e.main().host)}
 	to, token := party{stranger.user, e.upstream.Host}, newToken(stranger)
-	froms := []party{stranger}
+	froms, names := []party{stranger}, []string{"nobody"}
 	if r != nil {
 		to, token = r.account, r.token
-		froms = append(froms, r.account)
+		froms, names = append(froms, r.account), append(names, r.account.user)
 	}
-	for _, from := range froms {
+	for i, from := range froms {
 		c := e.agent.call(ctx, e.invitation(from, to, token), strangerTimeout, "", true)
-		e.reportStranger(fmt.Sprintf("%s, from %s", checkStranger, from.user), to, c, callable)
+		e.reportStranger(names[i], to, c, callable)
 	}
 }
 
-func (e *examination) reportStranger(check string, to party, c *outcome, callable bool) {
+func (e *examination) reportStranger(from string, to party, c *outcome, callable bool) {
 	set := fmt.Sprintf("ask %s for credentials at the SIP server: no trunk, no identify or match by address, no insecure=invite, no allowguest",
 		hostOf(e.main().host))
-	passed := c.progress
-	if c.status >= 200 && c.status < 300 {
-		passed = c.final
-	}
+	const trunk = ": every browser is a trusted trunk"
+	report := func(v Verdict, found, set string) { e.report.add(v, checkStranger, "from "+from+": "+found, set) }
 	switch {
 	case len(c.arrived) > 0:
-		e.report.add(Blocker, check, "put through: every browser is a trusted trunk", set)
-	case passed != "":
-		e.report.add(Blocker, check, passed+": every browser is a trusted trunk", set)
+		report(Blocker, "put through"+trunk, set)
+	case c.progress != "":
+		report(Blocker, c.progress+trunk, set)
+	case c.status >= 200 && c.status < 300:
+		report(Blocker, c.final+trunk, set)
 	case c.err != nil:
-		e.report.add(Note, check, reason(c.err), "nothing, if the SIP server ignores such INVITEs on purpose")
+		report(Note, reason(c.err), "nothing, if the SIP server ignores such INVITEs on purpose")
 	case c.status == 401 || c.status == 407 || c.status == 403:
-		e.report.ok(check, "%s", c.final)
+		report(OK, c.final, "")
 	case callable:
-		e.report.ok(check, "%s, where the account gets through", c.final)
+		report(OK, c.final+", where the account itself gets through", "")
 	case c.status >= 500:
-		e.report.add(Note, check, c.final, "nothing, if the SIP server refuses such INVITEs so")
+		report(Note, c.final, "nothing, if the SIP server refuses such INVITEs so")
 	default:
-		e.report.add(Warning, check, fmt.Sprintf("%s for %s, without asking who calls", c.final, to), set)
+		report(Warning, fmt.Sprintf("%s for %s, and not asked who calls", c.final, to), set)
 	}
 }

@@ -17,43 +17,41 @@ const checkCertificate = "certificate"
 // renewBefore is how long before its end a certificate is worth a warning.
 const renewBefore = 14 * 24 * time.Hour
 
-// tryTLS looks at what the upstream shows by TLS, and reports whether
-// the gateway would speak to it.
-func (e *examination) tryTLS(ctx context.Context, w *way) bool {
+// errCertificate says that the certificate is what is wrong.
+var errCertificate = errors.New("the certificate is refused")
+
+// tryTLS looks at what the upstream shows by TLS. The error says why the gateway
+// would not get as far, or not go on.
+func (e *examination) tryTLS(ctx context.Context, w *way) ([]Finding, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, answerTimeout, errNoAnswer)
 	defer cancel()
 	cfg := e.doctor.clientTLS.Clone()
 	cfg.ServerName = e.upstream.Host
 	conn, err := (&tls.Dialer{Config: cfg}).DialContext(ctx, "tcp", w.target.Addr.String())
+	if refused, is := errors.AsType[*tls.CertificateVerificationError](err); is {
+		return e.refusedCertificate(refused), errCertificate
+	}
 	if err != nil {
-		e.badTLS(err)
-		return false
+		return nil, err
 	}
 	defer func() { _ = conn.Close() }()
 	shown := conn.(*tls.Conn).ConnectionState().PeerCertificates[0]
 	until := shown.NotAfter.UTC().Format(time.DateOnly)
 	if time.Until(shown.NotAfter) < renewBefore {
-		e.report.add(Warning, checkCertificate, "it ends on "+until, "a new certificate at the SIP server")
-		return true
+		return []Finding{{Warning, checkCertificate, "it ends on " + until, "a new certificate at the SIP server"}}, nil
 	}
-	e.report.ok(checkCertificate, "for %s, by %s, until %s", e.upstream.Host, shown.Issuer, until)
-	return true
+	found := fmt.Sprintf("for %s, by %s, until %s", e.upstream.Host, shown.Issuer, until)
+	return []Finding{{OK, checkCertificate, found, ""}}, nil
 }
 
-// badTLS says why a TLS connection failed. It blocks only where TLS is what
-// --upstream asks for.
-func (e *examination) badTLS(err error) {
+// refusedCertificate says what is wrong with a certificate. It blocks only where
+// TLS is what --upstream asks for.
+func (e *examination) refusedCertificate(err *tls.CertificateVerificationError) []Finding {
 	verdict, after := Note, " (only if --upstream shall say transport=tls)"
 	if e.upstream.Proto == transport.ProtoTLS {
 		verdict, after = Blocker, ""
 	}
-	refused, isCertificate := errors.AsType[*tls.CertificateVerificationError](err)
-	if !isCertificate {
-		e.report.add(verdict, checkOptions(transport.ProtoTLS), reason(err), "the SIP server's TLS port open for this address"+after)
-		return
-	}
-	shown := refused.UnverifiedCertificates[0]
-	set := "a certificate at the SIP server that clients accept"
+	shown, set := err.UnverifiedCertificates[0], "a certificate at the SIP server that clients accept"
 	switch {
 	case isA[x509.HostnameError](err):
 		set = fmt.Sprintf("a name that it has in --upstream (%s), or a certificate for %s", strings.Join(names(shown), ", "), e.upstream.Host)
@@ -62,7 +60,7 @@ func (e *examination) badTLS(err error) {
 	case time.Now().After(shown.NotAfter):
 		set = "a new certificate at the SIP server"
 	}
-	e.report.add(verdict, checkCertificate, refused.Err.Error(), set+after)
+	return []Finding{{verdict, checkCertificate, err.Err.Error(), set + after}}
 }
 
 func isA[E error](err error) bool {

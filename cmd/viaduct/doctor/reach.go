@@ -29,14 +29,24 @@ func checkOptions(proto transport.Proto) string { return fmt.Sprintf("OPTIONS by
 // it answered by its own.
 func (e *examination) checkReach(ctx context.Context) bool {
 	answers, failures := make(map[transport.Proto]*answer), make(map[transport.Proto]error)
+	var certificate []Finding
 	for _, proto := range protos {
-		w := e.place.ways[proto]
-		if w == nil || proto == transport.ProtoTLS && !e.tryTLS(ctx, w) {
+		w, err := e.place.ways[proto], error(nil)
+		if w == nil {
 			continue
 		}
-		answers[proto], failures[proto] = e.options(ctx, w, 0)
+		if proto == transport.ProtoTLS {
+			certificate, err = e.tryTLS(ctx, w)
+		}
+		if err == nil {
+			answers[proto], err = e.options(ctx, w, 0)
+		}
+		failures[proto] = err
 	}
 	for _, proto := range protos {
+		if proto == transport.ProtoTLS && certificate != nil {
+			e.report.Findings = append(e.report.Findings, certificate...)
+		}
 		e.reportOptions(proto, answers, failures)
 	}
 	if found := answers[e.upstream.Proto]; found != nil {
@@ -78,7 +88,7 @@ func (e *examination) reportOptions(proto transport.Proto, answers map[transport
 	}
 	err := failures[proto]
 	switch {
-	case err == nil: // another finding says why
+	case err == nil || errors.Is(err, errCertificate): // there was no such way, or another finding says why
 	case proto == e.upstream.Proto:
 		e.report.add(Blocker, check, reason(err), e.otherTransport(answers))
 	default:

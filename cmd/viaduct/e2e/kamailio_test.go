@@ -51,6 +51,7 @@ type Kamailio struct {
 type PBXOptions struct {
 	Port               uint16 // for UDP and TCP, instead of any free one
 	ClientCertificates bool   // TLS clients must show a certificate of the test authority
+	NoTrunks           bool   // who is no account may not call
 
 	// Voicemail answers the calls that accounts do not take; it is found as
 	// the user 9PPPPP is. Zero for none.
@@ -98,6 +99,9 @@ func startKamailioWith(t testing.TB, host Host, options PBXOptions) *Kamailio {
 		"-A", fmt.Sprintf("HEP=%q", "sip:"+mirror.String()),
 		"-A", "WITH_TLS",
 		"-A", fmt.Sprintf("TLS_CONFIG=%q", tlsConfig),
+	}
+	if options.NoTrunks {
+		k.program = append(k.program, "-A", "NO_TRUNKS")
 	}
 	if options.Voicemail.IsValid() {
 		k.program = append(k.program, "-A", fmt.Sprintf("VOICEMAIL=%q", fmt.Sprintf("9%05d", options.Voicemail.Port())))
