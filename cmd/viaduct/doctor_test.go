@@ -199,6 +199,10 @@ func TestDoctor(t *testing.T) {
 			want: []string{`BLOCKER call to itself it came for sip:alice@127\.0\.0\.1:\d+ → the Contact's URI for the Request-URI of calls at the SIP server .*`},
 		},
 		{
+			name: "the call is broken", script: doctorScript{broken: true}, blocked: true,
+			want: []string{`BLOCKER call to itself it came, and viaduct would refuse it: duplicate.header → whatever writes such messages .*`},
+		},
+		{
 			name: "an INVITE without credentials rings", script: doctorScript{open: "180 Ringing"}, blocked: true,
 			want: []string{
 				`BLOCKER INVITE, no credentials from nobody: 180 Ringing: every browser is a trusted trunk → ask 127\.0\.0\.1 for credentials at the SIP server: .*`,

@@ -53,6 +53,7 @@ type doctorScript struct {
 	stranger    string              // the answer to that from who has no account
 	uncallable  string              // the answer to a call to the account
 	target      func(string) string // the Request-URI of a call to a Contact
+	broken      bool                // that call has a header twice
 	elsewhere   bool                // calls come from another address
 	path        bool                // keeps Path
 }
@@ -346,9 +347,13 @@ func (p *doctorPBX) forward(text, contact, callID string) {
 		p.end(callID, "503 Service Unavailable")
 		return
 	}
+	twice := ""
+	if p.broken {
+		twice = "Max-Forwards: 70\r\n"
+	}
 	fmt.Fprintf(writerTo{conn, to}, "INVITE %s SIP/2.0\r\nVia: SIP/2.0/UDP %s;branch=z9hG4bK-%s;rport\r\nFrom: %s\r\nTo: <%s>\r\n"+
-		"Call-ID: %s\r\nCSeq: 7 INVITE\r\nMax-Forwards: 69\r\nContact: <sip:pbx@%s>\r\nContent-Length: 0\r\n\r\n",
-		uri, conn.LocalAddr(), callID, headerOf(text, "From"), uri, callID, p.ip)
+		"Call-ID: %s\r\nCSeq: 7 INVITE\r\nMax-Forwards: 69\r\n%sContact: <sip:pbx@%s>\r\nContent-Length: 0\r\n\r\n",
+		uri, conn.LocalAddr(), callID, headerOf(text, "From"), uri, callID, twice, p.ip)
 }
 
 type writerTo struct {

@@ -30,8 +30,9 @@ type agent struct {
 
 // An arrival is an INVITE that reached us.
 type arrival struct {
-	uri  string // Request-URI, as it came
-	from string // where it came from, and by which transport
+	uri    string // Request-URI, as it came
+	from   string // where it came from, and by which transport
+	defect rewrite.Defect
 }
 
 // maxArrivals bounds those that wait to be looked at.
@@ -72,9 +73,9 @@ func (a *agent) close() {
 // onInvite notes a call that reaches us, and refuses it.
 func (a *agent) onInvite(req sip.Request, _ sip.ServerTransaction) {
 	var m rewrite.Message
-	m.Scan(a.layer.bytesOf(req))
+	defect := m.Scan(a.layer.bytesOf(req))
 	select {
-	case a.arrivals <- arrival{string(m.Text(m.URI)), req.Transport() + " " + req.Source()}:
+	case a.arrivals <- arrival{string(m.Text(m.URI)), req.Transport() + " " + req.Source(), defect}:
 	default:
 	}
 	a.reply(req, 486, "Busy Here")
@@ -213,7 +214,7 @@ func (a *agent) begin(ctx context.Context, req sip.Request) (tx sip.ClientTransa
 func (a *agent) answered(res sip.Response, took time.Duration) *answer {
 	r := &answer{status: int(res.StatusCode()), took: took, res: res}
 	r.line = fmt.Sprintf("%d %s", r.status, res.Reason())
-	r.msg.Scan(a.layer.bytesOf(res))
+	_ = r.msg.Scan(a.layer.bytesOf(res)) // gosip has read it: what is not there is not found
 	return r
 }
 

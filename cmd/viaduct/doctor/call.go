@@ -173,6 +173,8 @@ func (r *registration) checkSelfCall(ctx context.Context) bool {
 	got := c.arrived[0]
 	uri, _ := rewrite.ParseURI([]byte(got.uri))
 	switch user := string(uri.User); {
+	case got.defect != rewrite.Sound:
+		r.report.add(Blocker, checkSelfCall, "it came, and viaduct would refuse it: "+got.defect.String(), "whatever writes such messages between the SIP server and viaduct")
 	case user == r.token:
 		r.report.ok(checkSelfCall, "came by %s with the token whole", got.from)
 	case user != "" && strings.HasPrefix(r.token, user):

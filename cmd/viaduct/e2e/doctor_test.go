@@ -95,6 +95,9 @@ func TestDoctor(t *testing.T) {
 				`ok INVITE, no credentials from alice: 407 Proxy Authentication Required`,
 			)
 			for _, row := range rows {
+				if strings.HasPrefix(row, "warning certificate it ends on") {
+					continue // those of the tests live for a day
+				}
 				if strings.HasPrefix(row, "warning") || strings.HasPrefix(row, "BLOCKER") {
 					t.Error(row)
 				}
