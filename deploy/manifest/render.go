@@ -35,6 +35,13 @@ const (
 // kubeVersion is the oldest Kubernetes that the chart is for.
 const kubeVersion = "1.30.0"
 
+// Fetch builds the tools, for a test that goes on without a network.
+func Fetch() error {
+	_, helmErr := run(helm, "version")
+	_, kustomizeErr := run(kustomize, "version")
+	return errors.Join(helmErr, kustomizeErr)
+}
+
 // HelmLint returns what helm finds wrong with a chart and a file of values.
 func HelmLint(chart, values string) error {
 	_, err := run(helm, "lint", "--strict", "--kube-version="+kubeVersion, "--values="+values, chart)

@@ -29,6 +29,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+
+	"viaduct/deploy/manifest"
 )
 
 // What all tests of a run share.
@@ -55,6 +57,9 @@ func run(m *testing.M) int {
 		return fail(err)
 	}
 	if os.Geteuid() != 0 {
+		if err := manifest.Fetch(); err != nil {
+			return fail(err)
+		}
 		return runInUserNamespace()
 	}
 	if authority, err = newAuthority(dir); err != nil {
