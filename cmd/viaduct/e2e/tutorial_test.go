@@ -7,7 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/gobwas/ws"
@@ -17,18 +19,27 @@ import (
 type codeBlock struct{ Language, Text string }
 
 // codeBlocks returns the blocks of deploy/README.md below a heading.
-func codeBlocks(t *testing.T, heading string) (blocks []codeBlock) {
+func codeBlocks(t *testing.T, heading string) []codeBlock {
 	t.Helper()
-	page, err := os.ReadFile("../../../deploy/README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, section, found := strings.Cut(string(page), "\n## "+heading+"\n")
+	_, section, found := strings.Cut(readPage(t, "README.md"), "\n## "+heading+"\n")
 	if !found {
 		t.Fatalf("no heading %q", heading)
 	}
 	section, _, _ = strings.Cut(section, "\n## ")
-	for _, match := range regexp.MustCompile("(?s)```(\\w*)\n(.*?)```").FindAllStringSubmatch(section, -1) {
+	return blocksOf(section)
+}
+
+func readPage(t *testing.T, name string) string {
+	t.Helper()
+	page, err := os.ReadFile(filepath.Join("../../../deploy", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(page)
+}
+
+func blocksOf(page string) (blocks []codeBlock) {
+	for _, match := range regexp.MustCompile("(?s)```(\\w*)\n(.*?)```").FindAllStringSubmatch(page, -1) {
 		blocks = append(blocks, codeBlock{match[1], match[2]})
 	}
 	return blocks
@@ -55,7 +66,46 @@ func TestFiveMinutes(t *testing.T) {
 	t.Parallel()
 	desk, server, _ := newOffice(t)
 	pbx := startKamailioWith(t, server, PBXOptions{Port: 5060})
+	followTutorial(t, desk)
+	pbx.WaitReceived(t, "INVITE of 1001", func(m Message) bool { return m.Request("INVITE") })
+}
+
+// TestKamailioPage: the configuration of deploy/kamailio.md is all that a
+// Kamailio needs for the same call.
+func TestKamailioPage(t *testing.T) {
+	t.Parallel()
+	desk, server, _ := newOffice(t)
+	dir := tempDir(t)
+	config := filepath.Join(dir, "kamailio.cfg")
+	const ready = "\nloadmodule \"xlog.so\"\nevent_route[core:worker-one-init] {\n\txlog(\"L_WARN\", \"PBX ready\\n\");\n}\n"
+	writePage(t, config, blocksOf(readPage(t, "kamailio.md"))[0].Text+ready)
+	cmd := server.command("kamailio", "-f", config, "-DD", "-E", "-m", "64", "-M", "8", "-w", dir, "-Y", dir)
+	// Kamailio's workers outlive its main process, but not its PID namespace.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID}
+	startProcess(t, "kamailio", cmd).Output.WaitFor(t, "kamailio to serve", func(line string) bool {
+		return strings.Contains(line, "PBX ready")
+	})
+	followTutorial(t, desk)
+}
+
+// followTutorial does on desk what deploy/README.md says, to the end of the call.
+func followTutorial(t *testing.T, desk Host) {
+	t.Helper()
+	const first, second, logged = 0, 4, 1 // the blocks of shell commands, and what the first of them logs
+	blocks := codeBlocks(t, "A call in five minutes")
+	var languages []string
+	for _, block := range blocks {
+		languages = append(languages, block.Language)
+	}
+	if want := []string{"sh", "", "html", "js", "sh"}; !slices.Equal(languages, want) {
+		t.Fatalf("the page has blocks of %q, want %q", languages, want)
+	}
+	viaduct := startShell(t, desk, "../../..", blocks[first].Text)
+	wantLog(t, viaduct, blocks[logged].Text)
+
 	folder := tempDir(t)
+	writePage(t, filepath.Join(folder, "index.html"), blocks[2].Text)
+	writePage(t, filepath.Join(folder, "phone.js"), blocks[3].Text)
 	// npm install would ask its registry: what .ci/setup got from there is the same.
 	installed, err := filepath.Abs("browser/node_modules")
 	if err != nil {
@@ -64,31 +114,11 @@ func TestFiveMinutes(t *testing.T) {
 	if err := os.Symlink(installed, filepath.Join(folder, "node_modules")); err != nil {
 		t.Fatal(err)
 	}
+	served := startShell(t, desk, folder, strings.Replace(blocks[second].Text, "npm install jssip esbuild\n", "", 1))
+	served.Output.WaitFor(t, "esbuild to serve", func(line string) bool { return strings.Contains(line, ":3000") })
 
-	shell := 0
-	for _, block := range codeBlocks(t, "A call in five minutes") {
-		switch block.Language {
-		case "html":
-			writePage(t, filepath.Join(folder, "index.html"), block.Text)
-		case "js":
-			writePage(t, filepath.Join(folder, "phone.js"), block.Text)
-		case "sh":
-			shell++
-			if shell == 1 {
-				viaduct := startShell(t, desk, "../../..", block.Text)
-				wantLog(t, viaduct, codeBlocks(t, "A call in five minutes")[1].Text)
-				continue
-			}
-			served := startShell(t, desk, folder, strings.Replace(block.Text, "npm install jssip esbuild\n", "", 1))
-			served.Output.WaitFor(t, "esbuild to serve", func(line string) bool { return strings.Contains(line, ":3000") })
-		}
-	}
-	if shell != 2 {
-		t.Fatalf("%d blocks of shell commands, want 2", shell)
-	}
 	tutorial := startProcess(t, "browser", desk.command("node", "browser/tutorial.mjs", "http://localhost:3000"))
 	tutorial.Output.WaitFor(t, "the call", func(line string) bool { return line == "called" })
-	pbx.WaitReceived(t, "INVITE of 1001", func(m Message) bool { return m.Request("INVITE") })
 }
 
 // startShell runs a block of commands on host, in dir.
@@ -102,20 +132,24 @@ func startShell(t *testing.T, host Host, dir, commands string) *Process {
 		t.Fatal(err)
 	}
 	cmd.Env = append(os.Environ(), "HOME="+home, "XDG_STATE_HOME="+tempDir(t), "VIADUCT_LOG_FORMAT=console")
+	keyboard, err := cmd.StdinPipe() // esbuild serves as long as there is one
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = keyboard.Close() })
 	return startProcess(t, "sh", cmd)
 }
 
-// wantLog waits for the lines of viaduct's log that a page shows, apart from
-// the time and the width of the columns.
+// wantLog waits for the lines of viaduct's log that a page shows: its level,
+// message and fields, of which the page may leave some out.
 func wantLog(t *testing.T, viaduct *Process, lines string) {
 	t.Helper()
 	for line := range strings.Lines(lines) {
-		words := strings.Join(strings.Fields(line), " ")
-		viaduct.Output.WaitFor(t, words, func(said string) bool {
-			message, fields, _ := strings.Cut(words, " {")
-			said = strings.Join(strings.Fields(said), " ")
-			fields = strings.TrimSuffix(fields, "}")
-			return strings.Contains(said, message) && strings.Contains(said, fields)
+		message, fields, _ := strings.Cut(strings.TrimSpace(line), "{")
+		words := strings.Fields(message)
+		wanted := append([]string{words[0], strings.Join(words[1:], " ")}, strings.Split(strings.TrimSuffix(fields, "}"), `, "`)...)
+		viaduct.Output.WaitFor(t, line, func(said string) bool {
+			return !slices.ContainsFunc(wanted, func(part string) bool { return !strings.Contains(said, part) })
 		})
 	}
 }
