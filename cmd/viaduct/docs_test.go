@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -177,6 +178,34 @@ func TestDocsLinks(t *testing.T) {
 				t.Errorf("%s: %v", page, err)
 			} else if heading != "" && !slices.Contains(headings(readProjectFile(t, target)), heading) {
 				t.Errorf("%s: %s has no heading #%s", page, target, heading)
+			}
+		}
+	}
+}
+
+// TestDocsTests: every test that a page names is there.
+func TestDocsTests(t *testing.T) {
+	var code strings.Builder
+	err := filepath.WalkDir(filepath.Join("..", ".."), func(file string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && (entry.Name() == "node_modules" || entry.Name() == ".git"):
+			return fs.SkipDir
+		case strings.HasSuffix(file, "_test.go"):
+			text, err := os.ReadFile(file)
+			code.Write(text)
+			return err
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range pages(t) {
+		for _, name := range regexp.MustCompile(`\bTest[A-Z]\w+`).FindAllString(readProjectFile(t, page), -1) {
+			if !strings.Contains(code.String(), "\nfunc "+name+"(") {
+				t.Errorf("%s: no %s", page, name)
 			}
 		}
 	}
