@@ -65,7 +65,8 @@ fuzz: ## each fuzz target so many times; FUZZTIME may be a time too
 
 bench: build ## viaduct under load beside other servers, on this machine; BENCH_FLAGS are the load's flags
 	$(GO) build -o bin/ ./cmd/viaduct-load
-	bin/viaduct-load bench $(BENCH_FLAGS)
+	.ci/install kamailio kamailio-websocket-modules
+	bin/viaduct-load bench --write=deploy/BENCHMARKS.md $(BENCH_FLAGS)
 
 microbench: ## what one message costs; 0 allocs/op is a test, the time is not
 	$(GO) test -run='^$$' -bench=. -benchmem ./rewrite ./gateway ./gateway/transaction

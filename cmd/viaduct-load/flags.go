@@ -67,7 +67,7 @@ type driveFlags struct {
 	Connections int           `placeholder:"N" default:"200" help:"WebSocket connections, at most 500 from each address of 127.0.0.0/8."`
 	Threads     int           `placeholder:"N" default:"1" help:"Threads that drive them."`
 	Method      drive.Method  `placeholder:"METHOD" default:"OPTIONS" enum:"OPTIONS,REGISTER,MESSAGE,INVITE" help:"What each does: OPTIONS, REGISTER, MESSAGE, or INVITE: a call with 3 kB, from INVITE to the response to BYE."`
-	Window      int           `placeholder:"N" default:"1" help:"Closed loop: transactions of each connection that are open at once."`
+	AtOnce      int           `placeholder:"N" default:"200" help:"Closed loop: transactions of all connections together that are open at once."`
 	Rate        int           `placeholder:"N" default:"0" help:"Open loop, instead: transactions a second of all together. Latency counts from when each was due."`
 	WarmUp      time.Duration `placeholder:"DURATION" default:"500ms" help:"Load before what is measured."`
 	Time        time.Duration `placeholder:"DURATION" default:"3s" help:"What is measured."`
@@ -79,7 +79,7 @@ type driveFlags struct {
 const (
 	mostConnections = 20_000
 	mostThreads     = 64
-	mostWindow      = 64
+	mostAtOnce      = 20_000
 	mostRate        = 1_000_000
 	mostTime        = time.Hour
 )
@@ -90,8 +90,8 @@ func (f *driveFlags) validate() error {
 		return fmt.Errorf("--connections: %d is not from 1 to %d", f.Connections, mostConnections)
 	case f.Threads < 1 || f.Threads > mostThreads:
 		return fmt.Errorf("--threads: %d is not from 1 to %d", f.Threads, mostThreads)
-	case f.Window < 1 || f.Window > mostWindow:
-		return fmt.Errorf("--window: %d is not from 1 to %d", f.Window, mostWindow)
+	case f.AtOnce < 1 || f.AtOnce > mostAtOnce:
+		return fmt.Errorf("--at-once: %d is not from 1 to %d", f.AtOnce, mostAtOnce)
 	case f.Rate < 0 || f.Rate > mostRate:
 		return fmt.Errorf("--rate: %d is not from 0 to %d", f.Rate, mostRate)
 	case f.WarmUp < 0 || f.WarmUp > mostTime:
@@ -114,9 +114,9 @@ func (f *driveFlags) play(ctx context.Context, stdout io.Writer) error {
 		return err
 	}
 	defer fleet.Close()
-	r := drive.Run{Method: f.Method, Window: f.Window, WarmUp: f.WarmUp, Time: f.Time, Server: f.Server}
+	r := drive.Run{Method: f.Method, AtOnce: f.AtOnce, WarmUp: f.WarmUp, Time: f.Time, Server: f.Server}
 	if f.Rate > 0 {
-		r.Window, r.Rate = 0, f.Rate
+		r.AtOnce, r.Rate = 0, f.Rate
 	}
 	result, err := fleet.Do(ctx, r)
 	if err != nil {
@@ -130,27 +130,35 @@ func (f *driveFlags) play(ctx context.Context, stdout io.Writer) error {
 }
 
 type benchFlags struct {
-	Viaduct     string        `placeholder:"FILE" default:"./viaduct" help:"The binary that is measured."`
-	Rounds      int           `placeholder:"N" default:"5" help:"Runs of each server, alternating; the table has the medians."`
-	Time        time.Duration `placeholder:"DURATION" default:"3s" help:"What is measured in each run."`
-	Connections int           `placeholder:"N" default:"200" help:"WebSocket connections."`
-	Window      int           `placeholder:"N" default:"1" help:"Transactions of each connection that are open at once."`
+	Viaduct  string        `placeholder:"FILE" default:"./viaduct" help:"The binary that is measured."`
+	Rounds   int           `placeholder:"N" default:"5" help:"Runs of each server, alternating; the table has the medians."`
+	Time     time.Duration `placeholder:"DURATION" default:"2s" help:"What is measured in each run."`
+	Parts    []bench.Part  `placeholder:"PART" default:"cost,latency,growth,idle,storm" enum:"cost,latency,growth,idle,storm" help:"What is measured: cost, latency, growth, idle, storm."`
+	Servers  []string      `placeholder:"NAME" default:"null,viaduct,kamailio,kamailio-tm" enum:"null,viaduct,kamailio,kamailio-tm" help:"The servers that are measured."`
+	Patience int           `placeholder:"N" default:"30" help:"Runs that are done again, in all, since other processes disturbed them."`
+	Write    string        `placeholder:"FILE" help:"Where the tables are written, besides the terminal."`
+	Quick    bool          `help:"Nothing but a glance at null and viaduct: does each answer come as it should?"`
 }
 
 func (f *benchFlags) validate() error {
 	switch {
-	case f.Rounds < 1 || f.Rounds > 1000:
-		return fmt.Errorf("--rounds: %d is not from 1 to 1000", f.Rounds)
-	case f.Time <= 0 || f.Time > mostTime:
-		return fmt.Errorf("--time: %v is not more than 0 and at most %v", f.Time, mostTime)
+	case f.Rounds < 1 || f.Rounds > 100:
+		return fmt.Errorf("--rounds: %d is not from 1 to 100", f.Rounds)
+	case f.Patience < 0 || f.Patience > 1000:
+		return fmt.Errorf("--patience: %d is not from 0 to 1000", f.Patience)
+	case f.Time <= 0 || f.Time > time.Minute:
+		return fmt.Errorf("--time: %v is not more than 0 and at most %v", f.Time, time.Minute)
 	}
 	return nil
 }
 
 func (f *benchFlags) play(ctx context.Context, stdout io.Writer) error {
-	return bench.Bench(ctx, bench.Config{
-		Viaduct: f.Viaduct, Rounds: f.Rounds, Time: f.Time, Connections: f.Connections, Window: f.Window,
-	}, stdout)
+	cfg := bench.Config{Viaduct: f.Viaduct, Rounds: f.Rounds, Time: f.Time, Parts: f.Parts, Servers: f.Servers, Patience: f.Patience, Write: f.Write}
+	if f.Quick {
+		cfg.Patience = 0
+		cfg.Rounds, cfg.Time, cfg.Parts, cfg.Servers = 1, 300*time.Millisecond, []bench.Part{bench.Cost}, []string{"null", "viaduct"}
+	}
+	return bench.Bench(ctx, cfg, stdout)
 }
 
 const description = `viaduct-load measures viaduct against a relay that does nothing and against other servers of SIP over WebSocket, on loopback alone.`

@@ -3,145 +3,35 @@
 package bench
 
 import (
-	"bufio"
 	"bytes"
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
-	"sync"
-	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"viaduct/cmd/viaduct-load/socket"
 )
 
-// Listening begins the line in which a role of viaduct-load says where it
-// listens.
-const Listening = "listening "
+// leg is how a relay reaches the SIP server.
+type leg string
 
-// A process is one that the bench started.
-type process struct {
-	name   string
-	cmd    *exec.Cmd
-	lines  chan string // of its output, while somebody waits for one
-	ended  chan struct{}
-	output tail
-}
+const (
+	udp leg = "udp"
+	tcp leg = "tcp"
+)
 
-// tail keeps the end of what a process said.
-type tail struct {
-	mu   sync.Mutex
-	text []byte
-}
-
-const tailSize = 4 << 10
-
-func (t *tail) Write(line []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.text = append(t.text, line...)
-	t.text = t.text[max(len(t.text)-tailSize, 0):]
-	return len(line), nil
-}
-
-func (t *tail) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return strings.TrimSpace(string(t.text))
-}
-
-// startPatience is how long a server may take to serve.
-const startPatience = 20 * time.Second
-
-// start runs a program until the bench stops it.
-func start(ctx context.Context, name, program string, args ...string) (*process, error) {
-	return startIn(ctx, name, nil, program, args...)
-}
-
-// startIn is start with additions to the environment.
-func startIn(ctx context.Context, name string, env []string, program string, args ...string) (*process, error) {
-	p := &process{name: name, cmd: exec.CommandContext(ctx, program, args...), lines: make(chan string, 64), ended: make(chan struct{})}
-	p.cmd.Env = append(os.Environ(), env...)
-	// A group of its own, so that all of it can be ended; and it does not
-	// outlive the bench.
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	p.cmd.Cancel = func() error { return syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL) }
-	read, write := io.Pipe()
-	p.cmd.Stdout, p.cmd.Stderr = write, write
-	if err := p.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	go func() {
-		lines := bufio.NewScanner(read)
-		for lines.Scan() {
-			_, _ = p.output.Write(append(lines.Bytes(), '\n'))
-			select {
-			case p.lines <- lines.Text():
-			default:
-			}
-		}
-	}()
-	go func() {
-		_ = p.cmd.Wait()
-		_ = write.Close()
-		close(p.ended)
-	}()
-	return p, nil
-}
-
-func (p *process) pid() int { return p.cmd.Process.Pid }
-
-// stop ends the process and its descendants.
-func (p *process) stop() {
-	_ = syscall.Kill(-p.pid(), syscall.SIGTERM)
-	select {
-	case <-p.ended:
-	case <-time.After(3 * time.Second):
-	}
-	_ = syscall.Kill(-p.pid(), syscall.SIGKILL)
-	<-p.ended
-}
-
-// line waits for a line that begins with prefix, and returns the rest of it.
-func (p *process) line(prefix string) (string, error) {
-	patience := time.After(startPatience)
-	for {
-		select {
-		case line := <-p.lines:
-			if rest, ok := strings.CutPrefix(line, prefix); ok {
-				return rest, nil
-			}
-		case <-p.ended:
-			return "", fmt.Errorf("%s ended: %s", p.name, p.output.String())
-		case <-patience:
-			return "", fmt.Errorf("%s does not serve: %s", p.name, p.output.String())
-		}
-	}
-}
-
-// role starts this program in another of its roles and returns where it listens.
-func role(ctx context.Context, name string, args ...string) (*process, netip.AddrPort, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, netip.AddrPort{}, err
-	}
-	p, err := start(ctx, name, self, args...)
-	if err != nil {
-		return nil, netip.AddrPort{}, err
-	}
-	text, err := p.line(Listening)
-	if err != nil {
-		p.stop()
-		return nil, netip.AddrPort{}, err
-	}
-	addr, err := netip.ParseAddrPort(text)
-	return p, addr, err
+// setting is how a server is to be started.
+type setting struct {
+	leg   leg
+	cores int  // GOMAXPROCS, 0 for all; of a server in Go
+	tls   bool // browsers come by wss; viaduct's alone
 }
 
 // A server is one that relays between browsers and the answering end.
@@ -154,10 +44,25 @@ type server struct {
 	admin   netip.AddrPort // viaduct's, else zero
 }
 
+// start starts the server of that name.
+func (b *bench) start(ctx context.Context, name string, how setting) (*server, error) {
+	switch name {
+	case "null":
+		return b.startNull(ctx, how)
+	case "viaduct":
+		return b.startViaduct(ctx, how)
+	case "kamailio":
+		return b.startKamailio(ctx, name, how)
+	case "kamailio-tm":
+		return b.startKamailio(ctx, name, how, "-A", "WITH_TM")
+	}
+	return nil, fmt.Errorf("no server %q", name)
+}
+
 // startNull starts the relay that does nothing.
-func (b *bench) startNull(ctx context.Context, leg leg) (*server, error) {
+func (b *bench) startNull(ctx context.Context, how setting) (*server, error) {
 	args := []string{"null", "--upstream=" + b.answerer.String()}
-	if leg == tcp {
+	if how.leg == tcp {
 		args = append(args, "--tcp")
 	}
 	p, addr, err := role(ctx, "null", args...)
@@ -167,76 +72,112 @@ func (b *bench) startNull(ctx context.Context, leg leg) (*server, error) {
 	return &server{name: "null", process: p, addr: addr, path: "/ws"}, nil
 }
 
-// transactions are what --max-transactions is set to: the ACK of a 2xx is kept
-// for 32 seconds (RFC 6026), so that calls as fast as they go need more than the
-// default.
-const transactions = 1_000_000
+// What --max-transactions and --max-transaction-memory are set to: the ACK of a
+// 2xx is kept for 32 seconds (RFC 6026), so that calls as fast as they go need
+// more than the default.
+const (
+	transactions      = 1_000_000
+	transactionMemory = 1 << 30
+)
 
 // startViaduct starts viaduct as it would run, with its log at warn.
-func (b *bench) startViaduct(ctx context.Context, leg leg) (*server, error) {
-	listen, err := freePort()
-	if err != nil {
-		return nil, err
+func (b *bench) startViaduct(ctx context.Context, how setting) (*server, error) {
+	var ports [3]netip.AddrPort
+	for i := range ports {
+		var err error
+		if ports[i], err = freePort(); err != nil {
+			return nil, err
+		}
 	}
-	sip, err := freePort()
-	if err != nil {
-		return nil, err
-	}
-	admin, err := freePort()
-	if err != nil {
-		return nil, err
-	}
+	listen, sip, admin := ports[0], ports[1], ports[2]
 	args := []string{
 		"--listen=" + listen.String(), "--sip-listen=" + sip.String(), "--admin=" + admin.String(),
-		fmt.Sprintf("--upstream=sip:%s;transport=%s", b.answerer, leg),
+		fmt.Sprintf("--upstream=sip:%s;transport=%s", b.answerer, how.leg),
 		"--token-key-file=" + filepath.Join(b.dir, "token.key"),
 		"--log-level=warn", "--drain-timeout=1ms",
-		fmt.Sprintf("--max-transactions=%d", transactions), fmt.Sprintf("--max-transaction-memory=%d", 1<<30),
+		fmt.Sprintf("--max-transactions=%d", transactions),
+		fmt.Sprintf("--max-transaction-memory=%d", transactionMemory),
 	}
-	if limitsRate(b.cfg.Viaduct) {
-		args = append(args, "--rate=0") // a load is faster than any browser
+	if how.tls {
+		args = append(args, "--tls-cert="+b.certFile, "--tls-key="+b.keyFile)
 	}
-	p, err := startIn(ctx, "viaduct", b.viaductEnv, b.cfg.Viaduct, args...)
+	// One from before these flags can be measured too.
+	for name, value := range map[string]string{"--rate=": "0", "--admin-pprof": ""} {
+		if b.knows(name) {
+			args = append(args, name+value)
+		}
+	}
+	var env []string
+	if how.cores > 0 {
+		env = []string{fmt.Sprintf("GOMAXPROCS=%d", how.cores)}
+	}
+	p, err := startIn(ctx, "viaduct", env, b.cfg.Viaduct, args...)
 	if err != nil {
 		return nil, err
 	}
 	s := &server{name: "viaduct", process: p, addr: listen, path: "/ws", admin: admin}
-	if err := s.wait(ctx); err != nil {
-		p.stop()
+	return s, s.wait(ctx, how.tls)
+}
+
+// knows tells whether viaduct has a flag.
+func (b *bench) knows(flag string) bool {
+	if b.help == nil {
+		b.help, _ = exec.Command(b.cfg.Viaduct, "--help").Output() // what is wrong with it shows when it is started
+	}
+	return bytes.Contains(b.help, []byte("  "+flag))
+}
+
+//go:embed kamailio.cfg
+var kamailioConfig []byte
+
+// kamailioMemory is what all its processes share, in MB.
+const kamailioMemory = "3072"
+
+// startKamailio starts Kamailio with its fast allocator; that of the Debian
+// package's default is one for debugging.
+func (b *bench) startKamailio(ctx context.Context, name string, how setting, more ...string) (*server, error) {
+	listen, err := freePort()
+	if err != nil {
 		return nil, err
 	}
-	return s, nil
+	config := filepath.Join(b.dir, "kamailio.cfg")
+	if err := os.WriteFile(config, kamailioConfig, 0o600); err != nil {
+		return nil, err
+	}
+	p, err := start(ctx, name, "kamailio", append([]string{
+		"-f", config, "-DD", "-E", "-w", b.dir, "-Y", b.dir,
+		"-x", "fm", "-X", "fm", "-m", kamailioMemory, "-M", "32", "-b", "4194304",
+		"-A", "LISTEN=" + listen.String(),
+		"-A", fmt.Sprintf("UPSTREAM=%q", fmt.Sprintf("sip:%s;transport=%s", b.answerer, how.leg)),
+	}, more...)...)
+	if err != nil {
+		return nil, err
+	}
+	s := &server{name: name, process: p, addr: listen, path: "/", loose: true}
+	return s, s.wait(ctx, false)
 }
 
-// limitsRate tells whether the binary has --rate. One of before it can be
-// measured too.
-func limitsRate(binary string) bool {
-	help, _ := exec.Command(binary, "--help").Output()
-	return bytes.Contains(help, []byte("--rate="))
-}
-
-// wait waits until the server takes connections.
-func (s *server) wait(ctx context.Context) error {
+// wait waits until the server serves, and ends it if it does not.
+func (s *server) wait(ctx context.Context, tls bool) error {
 	ctx, cancel := context.WithTimeout(ctx, startPatience)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for {
-		if s.answers() {
-			return nil
-		}
+	for !s.answers(tls) {
 		select {
 		case <-tick.C:
 		case <-s.process.ended:
 			return fmt.Errorf("%s ended: %s", s.name, s.process.output.String())
 		case <-ctx.Done():
+			s.process.stop()
 			return fmt.Errorf("%s does not serve: %s", s.name, s.process.output.String())
 		}
 	}
+	return nil
 }
 
-// answers tries one handshake.
-func (s *server) answers() bool {
+// answers tries one connection, and where that is easy one handshake.
+func (s *server) answers(tls bool) bool {
 	fd, _, err := socket.DialTCP(netip.AddrPortFrom(s.addr.Addr(), 0), s.addr)
 	if err != nil {
 		return false
@@ -245,14 +186,14 @@ func (s *server) answers() bool {
 	if s.admin.IsValid() && !s.ready() {
 		return false
 	}
-	return socket.Handshake(fd, s.addr, s.path) == nil
+	return tls || socket.Handshake(fd, s.addr, s.path) == nil
 }
 
 // freePort finds a port of loopback that nobody uses, for TCP and UDP.
 func freePort() (netip.AddrPort, error) {
-	any := netip.MustParseAddrPort("127.0.0.1:0")
+	loopback := netip.MustParseAddrPort("127.0.0.1:0")
 	for range 10 {
-		fd, addr, err := socket.ListenTCP(any)
+		fd, addr, err := socket.ListenTCP(loopback)
 		if err != nil {
 			return addr, err
 		}
@@ -265,3 +206,5 @@ func freePort() (netip.AddrPort, error) {
 	}
 	return netip.AddrPort{}, errors.New("no free port")
 }
+
+func closeFD(fd int) { _ = unix.Close(fd) }

@@ -49,6 +49,19 @@ type Fleet struct {
 
 // Connect opens all connections, and returns when all handshakes are done.
 func Connect(ctx context.Context, cfg Config) (*Fleet, error) {
+	f, err := Assemble(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := f.Rise(ctx, Rise{To: cfg.Connections, AtOnce: 64}); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// Assemble makes a fleet without connections.
+func Assemble(ctx context.Context, cfg Config) (*Fleet, error) {
 	ctx, stop := context.WithCancel(ctx)
 	f := &Fleet{cfg: cfg, stop: stop}
 	for i := range cfg.Threads {
@@ -62,10 +75,6 @@ func Connect(ctx context.Context, cfg Config) (*Fleet, error) {
 			runtime.LockOSThread()
 			w.serve(ctx)
 		})
-	}
-	if err := f.each(func(w *worker) error { return w.connect(ctx) }); err != nil {
-		f.Close()
-		return nil, err
 	}
 	return f, nil
 }
@@ -95,7 +104,7 @@ func (f *Fleet) each(do func(*worker) error) error {
 // A Run is one measurement.
 type Run struct {
 	Method Method
-	Window int           // closed loop: transactions of each connection that are open at once
+	AtOnce int           // closed loop: transactions of all connections together that are open at once
 	Rate   int           // open loop, instead: transactions a second of all together
 	WarmUp time.Duration // before what is measured
 	Time   time.Duration // that is measured
@@ -106,8 +115,8 @@ type Run struct {
 	AtStart, AtEnd func()
 }
 
-// openWindow is how many transactions a connection may have open in the open
-// loop. Past it they wait, and what they wait counts.
+// openWindow is the most transactions that a connection may have open. In the
+// open loop they wait past it, and what they wait counts.
 const openWindow = 32
 
 // drainTime is how long answers are waited for at the end.
@@ -115,8 +124,8 @@ const drainTime = 5 * time.Second
 
 // Do runs r and returns what was measured.
 func (f *Fleet) Do(ctx context.Context, r Run) (*Result, error) {
-	if (r.Window > 0) == (r.Rate > 0) {
-		return nil, errors.New("a run has a window or a rate")
+	if (r.AtOnce > 0) == (r.Rate > 0) {
+		return nil, errors.New("a run is a closed loop or has a rate")
 	}
 	begin := time.Now()
 	if err := f.each(func(w *worker) error { w.begin(r, begin, len(f.workers)); return nil }); err != nil {

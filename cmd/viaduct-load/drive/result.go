@@ -15,12 +15,12 @@ type Errors struct {
 	Bad        int // an answer that the relay has altered where it may not
 	Refused    int // an answer other than 200
 	Closed     int // connections that the server closed
-	Silent     int // calls answered before they rang; UDP may overtake itself
+	Late       int // provisional responses after the final one: datagrams may overtake each other
 
 	First string // what the first of them was
 }
 
-// Total counts all that is an error; a call that did not ring is none.
+// Total counts all that is an error; what came late is none.
 func (e *Errors) Total() int {
 	return e.Missing + e.Unexpected + e.Bad + e.Refused + e.Closed
 }
@@ -41,7 +41,7 @@ func (e *Errors) join(other Errors) {
 	e.Bad += other.Bad
 	e.Refused += other.Refused
 	e.Closed += other.Closed
-	e.Silent += other.Silent
+	e.Late += other.Late
 	if e.First == "" {
 		e.First = other.First
 	}
@@ -57,7 +57,7 @@ func (e Errors) String() string {
 		count int
 	}{
 		{"missing", e.Missing}, {"unexpected", e.Unexpected}, {"bad", e.Bad},
-		{"refused", e.Refused}, {"closed", e.Closed}, {"answered before ringing", e.Silent},
+		{"refused", e.Refused}, {"closed", e.Closed}, {"late", e.Late},
 	} {
 		if part.count > 0 {
 			fmt.Fprintf(&text, "%d %s, ", part.count, part.name)

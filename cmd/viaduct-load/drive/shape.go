@@ -181,7 +181,7 @@ func offer() string {
 	sdp.WriteString("v=0\r\no=- 4345205599146386941 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\n" +
 		"a=extmap-allow-mixed\r\na=msid-semantic: WMS 84e11d67-2904-4617-8748-a83cefa556e0\r\n" +
 		"m=audio 9 UDP/TLS/RTP/SAVPF 111 63 9 0 8 13 110 126\r\nc=IN IP4 0.0.0.0\r\na=rtcp:9 IN IP4 0.0.0.0\r\n")
-	for i := range 11 {
+	for i := range 13 {
 		fmt.Fprintf(&sdp, "a=candidate:378383793%d 1 udp 2113937151 1b6cfe9c-00c7-4a3f-ae4a-3b469fbd20%02d.local 461%02d "+
 			"typ host generation 0 network-cost 999\r\n", i%10, i, i)
 	}

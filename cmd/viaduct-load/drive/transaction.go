@@ -21,20 +21,27 @@ func (w *worker) begin(r Run, at time.Time, workers int) {
 	w.fromAt, w.endAt, w.drainAt = at.Add(r.WarmUp), at.Add(r.WarmUp+r.Time), time.Time{}
 	w.sweepAt = at.Add(sweepEach)
 	w.open = 0
-	window := r.Window
+	window := openWindow
 	if r.Rate > 0 {
-		window = openWindow
 		each := time.Duration(workers) * time.Second / time.Duration(r.Rate)
 		w.schedule = schedule{at.Add(each * time.Duration(w.index) / time.Duration(workers)), each}
+	} else {
+		window = min(openWindow, r.AtOnce/max(w.cfg.Connections, 1)+2)
 	}
 	for _, c := range w.conns {
 		c.resize(window)
-		if r.Rate > 0 {
-			continue
+	}
+	if r.Rate == 0 {
+		for range max(r.AtOnce/workers, 1) {
+			w.another()
 		}
-		for i := range c.slots {
-			w.start(c, i, time.Now())
-		}
+	}
+}
+
+// another starts the next transaction of the closed loop.
+func (w *worker) another() {
+	if c, i := w.free(); c != nil {
+		w.start(c, i, w.run.Method, time.Now())
 	}
 }
 
@@ -57,7 +64,7 @@ func (c *conn) resize(window int) {
 func (c *conn) slotOf(number int) *slot { return &c.slots[number/numbersEach%len(c.slots)] }
 
 // start sends the request of a new transaction.
-func (w *worker) start(c *conn, i int, due time.Time) {
+func (w *worker) start(c *conn, i int, method Method, due time.Time) {
 	if c.fd < 0 {
 		return
 	}
@@ -66,9 +73,9 @@ func (w *worker) start(c *conn, i int, due time.Time) {
 	if s.last+numbersEach > lastNumber {
 		s.last = firstNumber - firstNumber%(numbersEach*len(c.slots)) + numbersEach*(i+len(c.slots))
 	}
-	s.seq, s.stage, s.due, s.sent = s.last, asked, due, due
+	s.seq, s.method, s.stage, s.due, s.sent = s.last, method, asked, due, due
 	w.open++
-	w.write(c, w.shapes.first[w.run.Method].numbered(c.number, s.seq))
+	w.write(c, w.shapes.first[method].numbered(c.number, s.seq))
 }
 
 // finish starts no more transactions, and gives up those without an answer at
@@ -97,7 +104,7 @@ func (w *worker) due(now time.Time) time.Duration {
 		if c == nil {
 			return idlePause // all are busy: what waits counts from when it was due
 		}
-		w.start(c, i, w.schedule.next)
+		w.start(c, i, w.run.Method, w.schedule.next)
 		w.schedule.next = w.schedule.next.Add(w.schedule.each)
 	}
 	return min(max(time.Until(w.schedule.next), 0), idlePause)
@@ -150,22 +157,22 @@ func (w *worker) message(c *conn, msg []byte) {
 		return
 	}
 	s := c.slotOf(r.branch)
-	if s.seq == 0 || r.call != s.seq {
-		w.unexpected(msg)
-		return
-	}
 	switch {
+	case r.status < 200 && (r.call != s.seq || s.stage == hungUp):
+		w.errors.Late++ // datagrams may overtake each other
+	case s.seq == 0 || r.call != s.seq:
+		w.unexpected(msg)
 	case r.status == 100:
 	case r.branch == s.seq+int(markThird-markSeq) && s.stage == hungUp:
 		w.final(c, s, &r, s.seq+int(markThird-markSeq), "BYE", msg)
 	case r.branch != s.seq || s.stage == hungUp:
 		w.unexpected(msg)
-	case r.status == 180 && w.run.Method == Invite && s.stage == asked:
+	case r.status == 180 && s.method == Invite && s.stage == asked:
 		s.stage = ringing
-	case w.run.Method == Invite && r.status == 200:
+	case s.method == Invite && r.status == 200:
 		w.answered(c, s, &r, msg)
 	default:
-		w.final(c, s, &r, s.seq, string(w.run.Method), msg)
+		w.final(c, s, &r, s.seq, string(s.method), msg)
 	}
 }
 
@@ -181,8 +188,6 @@ func (w *worker) answered(c *conn, s *slot, r *reply, msg []byte) {
 		w.bad(errCSeq, msg)
 	case !r.tagged:
 		w.bad(errUntagged, msg)
-	case s.stage != ringing:
-		w.errors.Silent++
 	}
 	s.stage = hungUp
 	w.write(c, w.shapes.ack.numbered(c.number, s.seq))
@@ -219,11 +224,11 @@ func (w *worker) final(c *conn, s *slot, r *reply, cseq int, method string, msg 
 func (w *worker) end(c *conn, s *slot) {
 	s.seq = 0
 	w.open--
+	if c.life == registering {
+		w.risen(c)
+		return
+	}
 	if w.run.Rate == 0 && w.drainAt.IsZero() {
-		for i := range c.slots {
-			if &c.slots[i] == s {
-				w.start(c, i, time.Now())
-			}
-		}
+		w.another()
 	}
 }

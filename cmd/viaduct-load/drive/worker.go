@@ -34,6 +34,7 @@ type worker struct {
 	byFD   []*conn
 	buf    []byte
 
+	rise      rise
 	run       Run
 	running   bool
 	schedule  schedule
@@ -51,20 +52,34 @@ type worker struct {
 
 // conn is one browser.
 type conn struct {
-	fd     int // -1 once closed
+	fd     int // -1 while there is none
 	number int
-	part   []byte // the begin of a frame whose end has not come
+	life   life
+	since  time.Time // when it began to connect
+	part   []byte    // the begin of a frame whose end has not come
 	slots  []slot
 	next   int // slot, in the open loop
 }
 
+// life is how far a connection is.
+type life uint8
+
+const (
+	down life = iota
+	dialing
+	upgrading
+	registering
+	up
+)
+
 // slot is one transaction that may be open.
 type slot struct {
-	seq   int // 0 while none is open
-	last  int // the number of the last one
-	stage stage
-	due   time.Time // when it should have been sent
-	sent  time.Time
+	seq    int // 0 while none is open
+	method Method
+	last   int // the number of the last one
+	stage  stage
+	due    time.Time // when it should have been sent
+	sent   time.Time
 }
 
 type stage uint8
@@ -93,32 +108,6 @@ func newWorker(cfg Config, index int) (*worker, error) {
 // newHistogram counts microseconds up to a minute.
 func newHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(1, 60_000_000, 3) }
 
-// connect opens this worker's connections, one after the other.
-func (w *worker) connect(ctx context.Context) error {
-	for i := w.index; i < w.cfg.Connections; i += w.cfg.Threads {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		fd, _, err := socket.DialTCP(source(i), w.cfg.To)
-		if err != nil {
-			return err
-		}
-		if err := socket.Handshake(fd, w.cfg.To, w.cfg.Path); err != nil {
-			return fmt.Errorf("connection %d: %w", i, err)
-		}
-		c := &conn{fd: fd, number: i}
-		for len(w.byFD) <= fd {
-			w.byFD = append(w.byFD, nil)
-		}
-		w.byFD[fd] = c
-		w.conns = append(w.conns, c)
-		if err := w.poller.Add(fd); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 func (w *worker) close() {
 	for _, c := range w.conns {
 		w.drop(c)
@@ -130,7 +119,7 @@ func (w *worker) drop(c *conn) {
 	if c.fd >= 0 {
 		w.byFD[c.fd] = nil
 		_ = unix.Close(c.fd)
-		c.fd = -1
+		c.fd, c.life, c.part = -1, down, nil
 	}
 }
 
@@ -147,13 +136,20 @@ func (w *worker) serve(ctx context.Context) {
 		if w.running {
 			pause = w.due(time.Now())
 		}
+		if w.rise.active {
+			pause = w.raise(time.Now())
+		}
 		events, err := w.poller.Wait(pause)
 		if err != nil {
 			w.errors.add(fmt.Errorf("poller: %w", err), nil)
 			return
 		}
 		for i := range events {
-			if c := w.byFD[events[i].Fd]; c != nil {
+			switch c := w.byFD[events[i].Fd]; {
+			case c == nil:
+			case c.life == dialing:
+				w.dialed(c)
+			default:
 				w.read(c)
 			}
 		}
@@ -172,7 +168,10 @@ func (w *worker) read(c *conn) {
 		return
 	}
 	data := w.buf[:held+n]
-	for len(data) > 0 {
+	if c.life == upgrading {
+		data = w.upgraded(c, data)
+	}
+	for c.life > upgrading && len(data) > 0 {
 		f, err := socket.ReadFrame(data)
 		if err != nil {
 			w.lost(c, err)
@@ -196,6 +195,9 @@ func (w *worker) read(c *conn) {
 var errClosed = errors.New("the server closed a connection")
 
 func (w *worker) lost(c *conn, why error) {
+	if c.life < up {
+		w.failed(c, why)
+	}
 	w.errors.Closed++
 	w.errors.add(why, nil)
 	for i := range c.slots {
@@ -215,13 +217,17 @@ func (w *worker) frame(c *conn, f socket.Frame) {
 			w.message(c, f.Payload)
 		}
 	case ws.OpPing:
-		pong := socket.AppendHeader(nil, ws.OpPong, len(f.Payload), mask)
-		pong = append(pong, f.Payload...)
-		ws.Cipher(pong[len(pong)-len(f.Payload):], mask, 0)
-		w.write(c, pong)
+		w.write(c, pong(f.Payload))
 	case ws.OpClose:
 		w.lost(c, fmt.Errorf("%w: %q", errClosed, f.Payload))
 	}
+}
+
+// pong answers a ping.
+func pong(payload []byte) []byte {
+	frame := append(socket.AppendHeader(nil, ws.OpPong, len(payload), mask), payload...)
+	ws.Cipher(frame[len(frame)-len(payload):], mask, 0)
+	return frame
 }
 
 func (w *worker) write(c *conn, frame []byte) {

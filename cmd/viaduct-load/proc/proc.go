@@ -43,6 +43,29 @@ func CPU(pid int) (time.Duration, error) {
 	return sum, nil
 }
 
+// Busy is the time that all processes of the machine have used, and the time
+// that the machine was kept from running by its host.
+func Busy() (time.Duration, error) {
+	stat, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, err
+	}
+	line, _, _ := bytes.Cut(stat, []byte("\n"))
+	var sum time.Duration
+	for i, field := range bytes.Fields(line)[1:] {
+		const idle, ioWait, guest = 3, 4, 8 // guest is in user already
+		if i == idle || i == ioWait || i >= guest {
+			continue
+		}
+		ticks, err := strconv.Atoi(string(field))
+		if err != nil {
+			return 0, fmt.Errorf("/proc/stat: %w", err)
+		}
+		sum += time.Duration(ticks) * clockTick
+	}
+	return sum, nil
+}
+
 // Memory is what a process and its descendants hold, in bytes. PSS counts a
 // page that several share in parts.
 type Memory struct{ PSS, RSS int }

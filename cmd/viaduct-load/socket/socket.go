@@ -56,7 +56,25 @@ func (p *Poller) Add(fd int) error {
 	return nil
 }
 
-// Wait returns what is readable, at the latest after timeout. The result is
+// AddDialing has the poller report fd once it is writable.
+func (p *Poller) AddDialing(fd int) error {
+	event := unix.EpollEvent{Events: unix.EPOLLOUT, Fd: int32(fd)}
+	if err := unix.EpollCtl(p.fd, unix.EPOLL_CTL_ADD, fd, &event); err != nil {
+		return fmt.Errorf("epoll_ctl: %w", err)
+	}
+	return nil
+}
+
+// Dialed has the poller report an fd of AddDialing as Add does.
+func (p *Poller) Dialed(fd int) error {
+	event := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)}
+	if err := unix.EpollCtl(p.fd, unix.EPOLL_CTL_MOD, fd, &event); err != nil {
+		return fmt.Errorf("epoll_ctl: %w", err)
+	}
+	return nil
+}
+
+// Wait returns what is ready, at the latest after timeout. The result is
 // valid until the next call.
 func (p *Poller) Wait(timeout time.Duration) ([]unix.EpollEvent, error) {
 	limit := unix.NsecToTimespec(int64(timeout))
@@ -101,9 +119,10 @@ func ListenUDP(addr netip.AddrPort) (fd int, bound netip.AddrPort, err error) {
 	})
 }
 
-// DialTCP connects from an address of loopback, whose port may be 0, and
-// returns a non-blocking socket with TCP_NODELAY.
-func DialTCP(from, to netip.AddrPort) (fd int, bound netip.AddrPort, err error) {
+// Dial begins to connect from an address of loopback, whose port may be 0, and
+// returns a non-blocking socket with TCP_NODELAY. It becomes writable when the
+// connection stands or has failed; Connected tells which.
+func Dial(from, to netip.AddrPort) (fd int, bound netip.AddrPort, err error) {
 	fd, bound, err = open(unix.SOCK_STREAM, func(fd int) error {
 		// Else a port would be taken from the range of all addresses together.
 		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
@@ -118,7 +137,7 @@ func DialTCP(from, to netip.AddrPort) (fd int, bound netip.AddrPort, err error) 
 		if err := unix.Connect(fd, Sockaddr(to)); !errors.Is(err, unix.EINPROGRESS) {
 			return err
 		}
-		return connected(fd)
+		return nil
 	})
 	if err != nil {
 		return -1, bound, fmt.Errorf("%s: %w", to, err)
@@ -126,19 +145,31 @@ func DialTCP(from, to netip.AddrPort) (fd int, bound netip.AddrPort, err error) 
 	return fd, bound, nil
 }
 
-// connectPatience is how long a connection of loopback may take to stand.
-const connectPatience = 10 * time.Second
-
-// connected waits until a connection stands.
-func connected(fd int) error {
-	if err := Writable(fd, connectPatience); err != nil {
-		return err
-	}
+// Connected tells whether the connection of a socket that is writable stands.
+func Connected(fd int) error {
 	code, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
 	if err == nil && code != 0 {
 		err = unix.Errno(code)
 	}
 	return err
+}
+
+// connectPatience is how long a connection of loopback may take to stand.
+const connectPatience = 10 * time.Second
+
+// DialTCP is Dial that waits until the connection stands.
+func DialTCP(from, to netip.AddrPort) (fd int, bound netip.AddrPort, err error) {
+	if fd, bound, err = Dial(from, to); err != nil {
+		return fd, bound, err
+	}
+	if err = Writable(fd, connectPatience); err == nil {
+		err = Connected(fd)
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		return -1, bound, fmt.Errorf("%s: %w", to, err)
+	}
+	return fd, bound, nil
 }
 
 // Writable waits until fd takes bytes.
