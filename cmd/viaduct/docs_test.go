@@ -81,13 +81,19 @@ const reference = "deploy/REFERENCE.md"
 // <!-- /name --> with want.
 func wantSection(t *testing.T, name, want string) {
 	t.Helper()
-	_, rest, begun := strings.Cut(readProjectFile(t, reference), "<!-- "+name+" -->\n")
+	wantSectionIn(t, reference, name, want)
+}
+
+// wantSectionIn is wantSection for another page.
+func wantSectionIn(t *testing.T, page, name, want string) {
+	t.Helper()
+	_, rest, begun := strings.Cut(readProjectFile(t, page), "<!-- "+name+" -->\n")
 	got, _, ended := strings.Cut(rest, "<!-- /"+name+" -->")
 	if !begun || !ended {
-		t.Fatalf("%s has no section %s", reference, name)
+		t.Fatalf("%s has no section %s", page, name)
 	}
 	if strings.TrimSpace(got) != strings.TrimSpace(want) {
-		t.Errorf("%s, section %s, should be:\n%s", reference, name, want)
+		t.Errorf("%s, section %s, should be:\n%s", page, name, want)
 	}
 }
 

@@ -2,12 +2,15 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"fmt"
+	"io"
 	"math/big"
 	"net"
 	"regexp"
@@ -36,8 +39,20 @@ func doctorRows(printed string) []string {
 // doctorRun runs the doctor and returns what it found.
 func doctorRun(t *testing.T, args ...string) (rows []string, status int) {
 	t.Helper()
+	printed, status := doctorPrints(t.Context(), t, args...)
+	return doctorRows(printed), status
+}
+
+// doctorAccount is the flags for the account of a doctorPBX.
+func doctorAccount(t *testing.T) []string {
+	return []string{"--user=" + doctorUser, "--password-file=" + writeFile(t, t.TempDir(), "password", doctorPassword+"\n")}
+}
+
+// doctorPrints runs the doctor and returns what it prints.
+func doctorPrints(ctx context.Context, t *testing.T, args ...string) (printed string, status int) {
+	t.Helper()
 	var stdout, stderr bytes.Buffer
-	status = run(t.Context(), append([]string{"doctor", "--sip-listen=127.0.0.1:0"}, args...), &stdout, &stderr)
+	status = run(ctx, append([]string{"doctor", "--sip-listen=127.0.0.1:0"}, args...), &stdout, &stderr)
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("exit status %d\n%s%s", status, stdout.String(), stderr.String())
@@ -46,7 +61,7 @@ func doctorRun(t *testing.T, args ...string) (rows []string, status int) {
 	if printed := stdout.String() + stderr.String(); strings.Contains(printed, doctorPassword) {
 		t.Error("the password is shown")
 	}
-	return doctorRows(stdout.String()), status
+	return stdout.String(), status
 }
 
 // TestDoctor: each fault of a SIP server is found, and said with what to set.
@@ -240,7 +255,7 @@ func TestDoctor(t *testing.T) {
 				args = append(args, arg)
 			}
 			if !tt.anyone {
-				args = append([]string{"--user=" + doctorUser, "--password-file=" + writeFile(t, t.TempDir(), "password", doctorPassword+"\n")}, args...)
+				args = append(doctorAccount(t), args...)
 			}
 			begun := time.Now()
 			rows, status := doctorRun(t, append([]string{upstream}, args...)...)
@@ -381,6 +396,67 @@ func TestDoctorBesideViaduct(t *testing.T) {
 		t.Errorf("the SIP server is shown an address where somebody else is")
 	}
 }
+
+// TestDoctorInterrupted: what was begun is ended, and nothing is blamed for it.
+func TestDoctorInterrupted(t *testing.T) {
+	ctx, interrupt := context.WithCancel(t.Context())
+	pbx := startDoctorPBX(t, doctorScript{called: interrupt})
+	printed, status := doctorPrints(ctx, t, append(doctorAccount(t), "--upstream=sip:"+pbx.ip, "--upstream=sip:127.0.0.1:1")...)
+	if status != exitOK || strings.Contains(printed, "127.0.0.1:1\n") {
+		t.Errorf("exit status %d", status)
+	}
+	wantRows(t, doctorRows(printed), []string{
+		`ok REGISTER 200 OK with digest`,
+		`note call to itself skipped: context canceled → nothing: run this again`,
+	})
+	wantSteps(t, pbx.heard(), []string{"REGISTER", "INVITE", "CANCEL", "ACK", "REGISTER"})
+	if left := pbx.registered(); left != "" {
+		t.Errorf("left registered: %s", left)
+	}
+}
+
+// TestDoctorSample: the page shows what the doctor prints of such a SIP server.
+func TestDoctorSample(t *testing.T) {
+	_, rest, _ := strings.Cut(readProjectFile(t, doctorPage), "<!-- sample -->\n```\n")
+	sample, _, _ := strings.Cut(rest, "```\n")
+	pbx := startDoctorPBX(t, doctorScript{maxDatagram: 1500, expires: 120, stranger: "180 Ringing"})
+	printed, _ := doctorPrints(t.Context(), t, append(doctorAccount(t), "--upstream=sip:"+pbx.ip)...)
+	printed = strings.NewReplacer(pbx.ip, "10.0.0.5", doctorUser, "1001").Replace(printed)
+	printed = regexp.MustCompile(`127\.0\.0\.1:\d+`).ReplaceAllString(printed, "10.0.0.7:5070")
+	printed = strings.ReplaceAll(printed, "127.0.0.1", "10.0.0.7")
+	printed = regexp.MustCompile(`after \S+`).ReplaceAllString(printed, "after 1ms")
+	printed = regexp.MustCompile(`whole, \d+ characters`).ReplaceAllString(printed, "whole, 59 characters")
+	if printed != sample {
+		t.Errorf("%s should show\n%s", doctorPage, printed)
+	}
+}
+
+// TestDocsDoctorFlags: the table of the doctor's own flags is what the code says.
+func TestDocsDoctorFlags(t *testing.T) {
+	parser, _, err := newParser(new(commands), io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gateways := map[string]bool{}
+	for _, flag := range model(t) {
+		gateways[flag.Name] = true
+	}
+	table := "| flag | meaning |\n|---|---|\n"
+	for _, command := range parser.Model.Children {
+		if command.Name != "doctor" {
+			continue
+		}
+		for _, flag := range command.Flags {
+			if !gateways[flag.Name] {
+				table += fmt.Sprintf("| `%s` | %s |\n", flag, cell(flag.Help))
+			}
+		}
+	}
+	wantSectionIn(t, doctorPage, "flags", table)
+}
+
+// doctorPage is the page about the doctor.
+const doctorPage = "deploy/doctor.md"
 
 // TestDoctorUsage: what is wrong is said in one line, and nothing is tried.
 func TestDoctorUsage(t *testing.T) {

@@ -56,6 +56,7 @@ type doctorScript struct {
 	broken      bool                // that call has a header twice
 	elsewhere   bool                // calls come from another address
 	path        bool                // keeps Path
+	called      func()              // called for a call to the account; nil: nothing
 }
 
 func startDoctorPBX(t *testing.T, script doctorScript) *doctorPBX {
@@ -322,6 +323,8 @@ func (p *doctorPBX) onInvite(text, uri string, answer func(string, ...string)) {
 		answer(status, "Contact: <sip:pbx@"+p.ip+">")
 	case userOf(uri) != doctorUser || contact == "":
 		p.end(callID, "404 Not Found")
+	case p.called != nil:
+		p.called()
 	case p.uncallable != "":
 		p.end(callID, p.uncallable)
 	default:

@@ -125,7 +125,7 @@ func (r *registration) check(ctx context.Context) *answer {
 	case errors.Is(err, errNoMD5):
 		r.report.add(Blocker, checkRegister, err.Error(), "digest with MD5 at the SIP server: JsSIP and SIP.js know no other")
 	case err != nil:
-		r.report.add(Blocker, checkRegister, reason(err), "a registrar at the SIP server that takes requests from this address")
+		r.report.fail(Blocker, checkRegister, err, "a registrar at the SIP server that takes requests from this address")
 	case found.res.IsSuccess() && !proved:
 		r.report.add(Blocker, checkRegister, found.line+" without credentials: any browser can register as anyone",
 			"authentication of "+r.account.user+" at the SIP server")
@@ -195,8 +195,10 @@ func (r *registration) checkPath(ctx context.Context) {
 		r.report.ok(checkPath, "kept")
 	case err == nil && found.res.IsSuccess():
 		r.report.add(Note, checkPath, "not kept", set)
+	case err != nil:
+		r.report.fail(Note, checkPath, err, set)
 	default:
-		r.report.add(Note, checkPath, answeredBy(found, err), set)
+		r.report.add(Note, checkPath, found.line, set)
 	}
 }
 

@@ -197,7 +197,7 @@ func (a *agent) ask(ctx context.Context, req sip.Request, limit time.Duration) (
 // begin sends a request. A failure to deliver it comes by failed.
 func (a *agent) begin(ctx context.Context, req sip.Request) (tx sip.ClientTransaction, failed <-chan error, err error) {
 	if ctx.Err() != nil {
-		return nil, nil, errTimeOver
+		return nil, nil, context.Cause(ctx)
 	}
 	e := &pending{failed: make(chan error, 1)}
 	if hop, ok := req.ViaHop(); ok {

@@ -93,9 +93,6 @@ func (c *calling) invite(ctx context.Context, req sip.Request) sip.Response {
 			return nil
 		case <-over:
 			c.err, over = context.Cause(ctx), nil
-			if !c.proceeds {
-				return nil // RFC 3261 9.1: then a CANCEL must not be sent
-			}
 			c.giveUp()
 			late = time.After(hangUpTimeout)
 		case <-late:
@@ -108,13 +105,7 @@ func (c *calling) invite(ctx context.Context, req sip.Request) sip.Response {
 func (c *calling) take(res sip.Response) bool {
 	text := fmt.Sprintf("%d %s", res.StatusCode(), res.Reason())
 	if res.IsProvisional() {
-		c.proceeds = true
-		if res.StatusCode() > 100 && c.progress == "" {
-			c.progress = text
-			if c.enough {
-				c.giveUp()
-			}
-		}
+		c.proceed(res, text)
 		return false
 	}
 	if res.IsSuccess() {
@@ -131,11 +122,28 @@ func (c *calling) take(res sip.Response) bool {
 	}
 }
 
-func (c *calling) giveUp() {
-	if !c.given {
-		c.given = true
+func (c *calling) proceed(res sip.Response, text string) {
+	first := !c.proceeds
+	c.proceeds = true
+	if first && c.given {
 		_ = c.tx.Cancel() // it is given up here in any case
 	}
+	if res.StatusCode() > 100 && c.progress == "" {
+		c.progress = text
+		if c.enough {
+			c.giveUp()
+		}
+	}
+}
+
+// giveUp cancels the call. RFC 3261 9.1: "If no provisional response has been
+// received, the CANCEL request MUST NOT be sent; rather, the client MUST wait for
+// the arrival of a provisional response before sending the request."
+func (c *calling) giveUp() {
+	if c.proceeds && !c.given {
+		_ = c.tx.Cancel()
+	}
+	c.given = true
 }
 
 // hangUp ends a call that was answered.
@@ -196,7 +204,7 @@ func (r *registration) reportNoArrival(c *outcome) {
 	w := r.main()
 	switch {
 	case c.err != nil && !errors.Is(c.err, errNoAnswer):
-		r.report.add(Warning, checkSelfCall, reason(c.err), "an account in --user that may call itself")
+		r.report.fail(Warning, checkSelfCall, c.err, "an account in --user that may call itself")
 	case c.err != nil, c.status == 408, c.status == 480, c.status >= 500 && c.status < 600:
 		found := "it does not come"
 		if c.err == nil {
@@ -238,7 +246,7 @@ func (e *examination) reportStranger(from string, to party, c *outcome, callable
 	case c.status >= 200 && c.status < 300:
 		report(Blocker, c.final+trunk, set)
 	case c.err != nil:
-		report(Note, reason(c.err), "nothing, if the SIP server ignores such INVITEs on purpose")
+		e.report.fail(Note, checkStranger, c.err, "nothing, if the SIP server ignores such INVITEs on purpose")
 	case c.status == 401 || c.status == 407 || c.status == 403:
 		report(OK, c.final, "")
 	case callable:

@@ -86,6 +86,9 @@ func New(cfg Config) (*Doctor, error) {
 // left is skipped and what was begun is ended.
 func (d *Doctor) Run(ctx context.Context) (reports []*Report) {
 	for _, upstream := range d.cfg.Gateway.Upstreams {
+		if ctx.Err() != nil {
+			return reports
+		}
 		reports = append(reports, d.try(ctx, upstream))
 	}
 	if len(d.cfg.Gateway.RTPEngines) > 0 {

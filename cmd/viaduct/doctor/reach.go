@@ -90,7 +90,7 @@ func (e *examination) reportOptions(proto transport.Proto, answers map[transport
 	switch {
 	case err == nil || errors.Is(err, errCertificate): // there was no such way, or another finding says why
 	case proto == e.upstream.Proto:
-		e.report.add(Blocker, check, reason(err), e.otherTransport(answers))
+		e.report.fail(Blocker, check, err, e.otherTransport(answers))
 	default:
 		e.report.add(Note, check, reason(err), fmt.Sprintf("nothing, as long as --upstream does not say transport=%s", inURI(proto)))
 	}

@@ -1,6 +1,8 @@
 package doctor
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -48,6 +50,16 @@ func (r *Report) ok(check, format string, args ...any) {
 
 func (r *Report) add(v Verdict, check, found, set string) {
 	r.Findings = append(r.Findings, Finding{v, check, found, set})
+}
+
+// fail adds what a request that was not answered means, unless it is only that
+// the doctor had to go.
+func (r *Report) fail(v Verdict, check string, err error, set string) {
+	if errors.Is(err, errTimeOver) || errors.Is(err, context.Canceled) {
+		r.add(Note, check, "skipped: "+reason(err), "nothing: run this again")
+		return
+	}
+	r.add(v, check, reason(err), set)
 }
 
 // Blocked reports whether there is a Blocker.
