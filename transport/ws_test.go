@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -35,6 +36,7 @@ type wsServer struct {
 	oversized chan string
 	ended     chan wsEnd
 	refused   chan Refusal
+	unasked   chan Refusal
 }
 
 // startWS serves cfg on a loopback port until the test ends. Callbacks that cfg
@@ -46,7 +48,8 @@ func startWS(t testing.TB, cfg WSConfig, tlsConfig *tls.Config) *wsServer {
 		messages:  make(chan string, 10_000),
 		oversized: make(chan string, 10),
 		ended:     make(chan wsEnd, 1000),
-		refused:   make(chan Refusal, 1000),
+		refused:   make(chan Refusal, 10_000),
+		unasked:   make(chan Refusal, 10_000),
 	}
 	cfg.Path = "/ws"
 	var unended atomic.Int32
@@ -59,6 +62,7 @@ func startWS(t testing.TB, cfg WSConfig, tlsConfig *tls.Config) *wsServer {
 	}
 	cfg.Closed = func(c *WSConn, why CloseCause) { unended.Add(-1); s.ended <- wsEnd{c, why} }
 	cfg.Refused = func(_ *http.Request, why Refusal) { s.refused <- why }
+	cfg.Unasked = func(_ netip.AddrPort, why Refusal) { s.unasked <- why }
 	var err error
 	if s.WSServer, err = NewWSServer(cfg); err != nil {
 		t.Fatal(err)
