@@ -35,6 +35,7 @@ type authorizer struct {
 	url       *url.URL
 	aorHeader string // of the answer; empty: connections are not bound
 	transport *http.Transport
+	timeout   time.Duration
 }
 
 func newAuthorizer(cfg *Config) (*authorizer, error) {
@@ -42,8 +43,9 @@ func newAuthorizer(cfg *Config) (*authorizer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &authorizer{log: cfg.Log, url: u, aorHeader: cfg.AuthAoRHeader, transport: &http.Transport{
+	return &authorizer{log: cfg.Log, url: u, aorHeader: cfg.AuthAoRHeader, timeout: authTimeout, transport: &http.Transport{
 		DialContext:            (&net.Dialer{Timeout: authTimeout}).DialContext,
+		TLSHandshakeTimeout:    authTimeout,
 		MaxConnsPerHost:        authAtOnce,
 		MaxIdleConnsPerHost:    authAtOnce,
 		IdleConnTimeout:        authIdle,
@@ -83,7 +85,7 @@ func parseAuthURL(text string) (*url.URL, error) {
 // authorize is WSConfig.Authorize. The grant is the address-of-record that the
 // connection is bound to, a *rewrite.URI, or nil.
 func (a *authorizer) authorize(r *http.Request, client netip.Addr) (grant any, denied *transport.Denial) {
-	ctx, cancel := context.WithTimeout(r.Context(), authTimeout)
+	ctx, cancel := context.WithTimeout(r.Context(), a.timeout)
 	defer cancel()
 	// Not by a Client: that would follow redirects, to where anybody may be asked.
 	answer, err := a.transport.RoundTrip(a.question(ctx, r, client))

@@ -123,9 +123,12 @@ func upstreams(t testing.TB, texts ...string) (all []Upstream) {
 }
 
 // browser connects a new browser.
-func (l *lab) browser() *browser {
+func (l *lab) browser() *browser { l.t.Helper(); return l.browserWith(nil) }
+
+// browserWith does so with further header fields in its handshake.
+func (l *lab) browserWith(header http.Header) *browser {
 	l.t.Helper()
-	dialer := ws.Dialer{Protocols: []string{"sip"}, Timeout: patience}
+	dialer := ws.Dialer{Protocols: []string{"sip"}, Timeout: patience, Header: ws.HandshakeHeaderHTTP(header)}
 	conn, early, _, err := dialer.Dial(context.Background(), l.bound.WebSocket[0])
 	if err != nil {
 		l.t.Fatal(err)

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 )
 
@@ -15,10 +16,13 @@ type phone struct {
 }
 
 // phone connects a browser whose page was just loaded.
-func (l *lab) phone(user string) *phone {
+func (l *lab) phone(user string) *phone { l.t.Helper(); return l.phoneWith(user, nil) }
+
+// phoneWith does so with further header fields in its handshake.
+func (l *lab) phoneWith(user string, header http.Header) *phone {
 	l.t.Helper()
 	return &phone{
-		browser: l.browser(), user: user,
+		browser: l.browserWith(header), user: user,
 		viaHost: fmt.Sprintf("%-012.12s.invalid", user+"000000000000"), contactUser: fmt.Sprintf("%.8s", user+"c0000000"),
 	}
 }
