@@ -5,6 +5,7 @@ import (
 	"hash/maphash"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"viaduct/rewrite"
@@ -28,6 +29,8 @@ const (
 // connection can be closed without cutting anything, and decides nothing else.
 // It is safe for concurrent use; the zero value is empty.
 type activity struct {
+	relayed [2]atomic.Uint32 // messages, by Direction.index
+
 	mu    sync.Mutex
 	open  []openTransaction // oldest first; kept between uses, so that nothing is allocated for a message
 	calls []uint64          // oldest first
@@ -57,6 +60,7 @@ func (a *activity) refused(m *rewrite.Message, way Direction) { a.ended(transact
 // passed is called when a message was sent that way: what it ends is over only
 // then.
 func (a *activity) passed(m *rewrite.Message, way Direction) {
+	a.relayed[way.index()].Add(1)
 	switch {
 	case m.Request && m.Is("ACK"):
 		a.ended(transactionID(m, way))

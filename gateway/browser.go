@@ -17,7 +17,9 @@ func (g *Gateway) fromBrowser(conn *transport.WSConn, msg []byte) {
 	if defect == rewrite.Sound {
 		defect = w.msg.CheckFrame()
 	}
-	switch {
+	switch r := g.pace(f, &w.msg, defect); {
+	case r != 0:
+		g.refuse(f, w, r)
 	case defect != rewrite.Sound:
 		g.refuse(f, w, Reason(defect))
 	case w.msg.Request:

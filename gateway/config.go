@@ -63,6 +63,10 @@ type Config struct {
 	// MaxMessage is the largest SIP message taken from a browser, in bytes.
 	// Default and most: 65,535.
 	MaxMessage int
+	// Rate and Burst bound the initial requests of one connection: so many a second,
+	// and so many at once. All its other messages together may be four times as
+	// many. Default: 50 and 200. A negative Rate switches both off.
+	Rate, Burst int
 	// Other answers HTTP requests for every path but Path. Default: 404.
 	Other http.Handler
 

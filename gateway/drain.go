@@ -6,6 +6,8 @@ import (
 
 	"github.com/gobwas/ws"
 	"go.uber.org/zap"
+
+	"viaduct/transport"
 )
 
 const (
@@ -64,7 +66,7 @@ func (g *Gateway) sendAway(failed <-chan error, spread time.Duration, until time
 	for now := begun; len(open) > 0 && now.Before(until); open = g.flows.list() {
 		for _, f := range open {
 			if moment := time.Duration((f.id ^ salt) % uint64(spread)); now.Sub(begun) >= moment && may(f, now) {
-				f.conn.Close(ws.StatusGoingAway, "going away")
+				f.conn.CloseFor(transport.CauseShutdown, ws.StatusGoingAway, "going away")
 			}
 		}
 		select {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/gobwas/ws"
+	"go.uber.org/zap"
 )
 
 // aLifetime is a DrainTimeout that no test lives to see.
@@ -148,7 +149,10 @@ func TestDrainTimeout(t *testing.T) {
 
 // TestDrainMany: they are not all sent away at the same moment.
 func TestDrainMany(t *testing.T) {
-	l := drainingLab(t, aLifetime)
+	l := preparedLab(t)
+	l.cfg.DrainTimeout = aLifetime
+	l.cfg.Log, l.log = newJournal(l.t, zap.DebugLevel)
+	l.start()
 	const n = 200
 	closed := make(chan time.Time, n)
 	for range n {

@@ -25,8 +25,15 @@ type flow struct {
 	owned  []rewrite.ClientID
 	closed bool
 
-	mu   sync.Mutex
-	seen []contact // newest last
+	mu     sync.Mutex
+	seen   []contact // newest last
+	tried  []try     // oldest first
+	proven bool      // the SIP server has accepted credentials of a REGISTER
+
+	initial, other spent        // of --rate and --burst
+	failed         spent        // of failures
+	trying         atomic.Int32 // how many are in tried
+	refused        atomic.Bool  // credentials were refused here
 
 	activity activity
 	waiting  mediaQueue

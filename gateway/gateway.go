@@ -16,7 +16,8 @@
 // unreliable.go what is sent again, held.go what waits for a browser that is away,
 // media.go what is bridged by rtpengine, mediaqueue.go what waits for that,
 // mediaend.go when that is over,
-// refuse.go what is not relayed and who is told, trace.go who looks on.
+// refuse.go what is not relayed and who is told, rate.go and guessing.go who sends
+// too much or tries passwords, trace.go who looks on, logfields.go what the log says.
 package gateway
 
 import (
@@ -70,12 +71,16 @@ type Gateway struct {
 	probes  probes
 	held    *heldStore
 
+	rates    rates
+	guessers guessers
+
 	media *media // nil: bodies are left alone
 
 	transactions *transaction.Table
 	started      time.Time
 
 	dropped counters
+	refusal [numReasons]*zap.Logger // says why
 	refused refusals
 	stats   stats
 	traces  traces
@@ -98,6 +103,10 @@ func New(cfg Config) (*Gateway, error) {
 	g := &Gateway{
 		cfg: cfg, log: cfg.Log, started: time.Now(),
 		clients: newClients(cfg.MaxConnections), invites: newInvites(maxInvites),
+		rates: newRates(cfg.Rate, cfg.Burst), guessers: newGuessers(),
+	}
+	for _, r := range Reasons() {
+		g.refusal[r] = cfg.Log.With(zap.Stringer("reason", r))
 	}
 	g.works = newWorkPool(g)
 	g.transactions, g.held = g.newTransactions(), newHeldStore()
@@ -210,12 +219,13 @@ func (g *Gateway) sipConfig() transport.SIPConfig {
 		Message:    g.fromSIP,
 		Stranger: func(from transport.Source) {
 			g.dropped[ReasonStranger].Add(1)
-			g.log.Warn("refused", zap.String("side", "sip"), zap.Stringer("reason", ReasonStranger),
-				zap.Stringer("remote", from.Addr), zap.Stringer("transport", from.Proto))
+			if entry := g.refusal[ReasonStranger].Check(zap.WarnLevel, "refused"); entry != nil {
+				entry.Write(zap.String("side", "sip"), zap.Stringer("remote", from.Addr), zap.Stringer("transport", from.Proto))
+			}
 		},
 		Garbled: func(from transport.Source, err error) {
 			g.dropped[ReasonGarbledStream].Add(1)
-			g.log.Warn("refused", zap.String("side", "sip"), zap.Stringer("reason", ReasonGarbledStream),
+			g.refusal[ReasonGarbledStream].Warn("refused", zap.String("side", "sip"),
 				zap.Stringer("remote", from.Addr), zap.Stringer("transport", from.Proto), zap.Error(err))
 		},
 		Undeliverable: g.undeliverable,
@@ -246,7 +256,7 @@ func (g *Gateway) webConfig() transport.WSConfig {
 		Closed:         g.closed,
 		Refused: func(r *http.Request, why transport.Refusal) {
 			g.refused.add(why)
-			g.log.Warn("handshake refused", zap.Stringer("reason", why), zap.String("remote", r.RemoteAddr),
+			g.log.With(zap.Stringer("reason", why)).Warn("handshake refused", zap.String("remote", r.RemoteAddr),
 				zap.Strings("origin", r.Header.Values("Origin")), zap.String("admit_with", admitWith(r, why)))
 		},
 		Unasked: g.unasked,
@@ -307,22 +317,29 @@ func (g *Gateway) serverTLS() *tls.Config {
 	return cfg
 }
 
-// opened and closed are the life of one browser's connection.
+// opened and closed are the life of one browser's connection, which is one line
+// of the log.
 func (g *Gateway) opened(conn *transport.WSConn) {
 	f := newFlow(conn)
 	conn.Tag = f
 	g.flows.add(f)
 	g.stats.accepted.Add(1)
-	g.log.Info("browser connected", zap.Stringer("remote", conn.RemoteAddr()))
+	g.guessers.begin(f, g.now())
+	g.log.Debug("browser connected", zap.Stringer("remote", conn.RemoteAddr()))
 }
 
 func (g *Gateway) closed(conn *transport.WSConn, why transport.CloseCause) {
 	f := conn.Tag.(*flow)
 	g.flows.remove(f)
 	g.clients.leave(f)
+	g.leave(f, why)
 	g.stats.closed[why].Add(1)
-	g.log.Info("browser gone", zap.Stringer("remote", conn.RemoteAddr()), zap.Stringer("cause", why),
-		zap.Duration("after", time.Since(f.since)))
+	if entry := g.log.Check(zap.InfoLevel, "browser gone"); entry != nil {
+		entry.Write(zap.ByteString("client", f.clientIP), zap.Stringer("remote", conn.RemoteAddr()), zap.String("user", f.user()),
+			zap.ByteString("host", f.host), zap.Duration("lasted", time.Since(f.since)),
+			zap.Uint32("up", f.activity.relayed[Up.index()].Load()), zap.Uint32("down", f.activity.relayed[Down.index()].Load()),
+			zap.Stringer("cause", why))
+	}
 }
 
 // needed tells whether a silent connection is one that calls may come by.

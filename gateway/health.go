@@ -184,6 +184,6 @@ func (g *Gateway) bury(up *upstream, as condition, err error) (before condition)
 
 func (g *Gateway) revive(up *upstream) {
 	if after, changed := up.rise(time.Now()); changed {
-		g.log.Info("upstream up", zap.Stringer("upstream", up), zap.Duration("after", after))
+		g.log.Info("upstream up", zap.Stringer("upstream", up), zap.Duration("lasted", after))
 	}
 }

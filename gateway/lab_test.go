@@ -61,7 +61,7 @@ func preparedLab(t testing.TB) *lab {
 	t.Helper()
 	l := &lab{t: &scope{t}}
 	l.pbx = l.newPBX()
-	l.cfg = Config{Listen: []string{"127.0.0.1:0"}, SIPListen: "127.0.0.1:0", DrainTimeout: time.Millisecond}
+	l.cfg = Config{Listen: []string{"127.0.0.1:0"}, SIPListen: "127.0.0.1:0", DrainTimeout: time.Millisecond, Rate: maxRate, Burst: maxRate}
 	l.cfg.Upstreams = upstreams(t, "sip:"+l.pbx.addr())
 	l.cfg.Log, l.log = newJournal(l.t, zap.InfoLevel)
 	return l

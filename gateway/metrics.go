@@ -66,6 +66,9 @@ var metrics = []metric{
 	{counter, "viaduct_token_failures_total", "SIP messages not relayed since what says whose they are was not made with the keys of this gateway.", nil, func(g *Gateway, show show) {
 		show(float64(g.Dropped(ReasonForgedToken) + g.Dropped(ReasonForgedSeal) + g.Dropped(ReasonForgedResponse)))
 	}},
+	{counter, "viaduct_authentication_failures_total", "Requests with credentials that the SIP server has refused (401, 403, 404, 407), each of which the log shows. A stale nonce is none.", nil, func(g *Gateway, show show) {
+		show(float64(g.stats.guesses.Load()))
+	}},
 	{gauge, "viaduct_upstream_up", "1 if the upstream answers, else 0.", []string{"upstream"}, (*Gateway).showUpstreams},
 	{gauge, "viaduct_upstream_round_trip_seconds", "How long the last OPTIONS that was answered took, 0 before the first.", []string{"upstream"}, (*Gateway).showRoundTrips},
 	{counter, "viaduct_retransmissions_total", "Datagrams sent again to the SIP server: up the requests and ACKs of browsers, down their responses.", []string{"direction"}, func(g *Gateway, show show) {

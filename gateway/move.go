@@ -9,6 +9,7 @@ import (
 	"github.com/gobwas/ws"
 
 	"viaduct/rewrite"
+	"viaduct/transport"
 )
 
 // statusServiceRestart is the close code that asks a browser to connect again
@@ -112,7 +113,7 @@ func (g *Gateway) moveSome(placed []placement, now time.Time, step time.Duration
 		}
 		p.flow.moved = true
 		g.stats.moved.Add(1)
-		p.flow.conn.Close(statusServiceRestart, "register again")
+		p.flow.conn.CloseFor(transport.CauseMoved, statusServiceRestart, "register again")
 	}
 	return waiting
 }

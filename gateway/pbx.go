@@ -206,11 +206,15 @@ func (g *Gateway) passDown(from transport.Source, to *flow, w *work) bool {
 	g.stats.relayed(Down, m)
 	g.traceRelayed(Down, to, from.Proto, from.Addr, w)
 	to.activity.opens(m, Down)
+	last := g.judge(to, w)
 	if to.conn.Send(w.out) != nil {
 		g.clients.leave(to)
 		return false
 	}
 	to.activity.passed(m, Down)
+	if last {
+		to.closeGuesser()
+	}
 	if registered {
 		g.deliver(to)
 	}

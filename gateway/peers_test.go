@@ -50,6 +50,25 @@ func (b *browser) expectClosed(code ws.StatusCode) {
 	}
 }
 
+// readUntilClosed reads up to the close frame with that code, and returns how many
+// messages came before it.
+func (b *browser) readUntilClosed(code ws.StatusCode) (messages int) {
+	b.t.Helper()
+	_ = b.conn.SetReadDeadline(time.Now().Add(patience))
+	for {
+		_, err := wsutil.ReadServerText(b.conn)
+		var closed wsutil.ClosedError
+		switch {
+		case err == nil:
+			messages++
+		case errors.As(err, &closed) && closed.Code == code:
+			return messages
+		default:
+			b.t.Fatalf("after %d messages: %v, want close %d", messages, err, code)
+		}
+	}
+}
+
 // pbx is a UDP socket that plays the SIP server.
 type pbx struct {
 	*lab

@@ -37,6 +37,10 @@ const (
 	ReasonMediaUnreachable
 	ReasonMediaRefused
 	ReasonMediaOverflow
+
+	ReasonOverRate
+	ReasonFarOverRate
+	ReasonGuessing
 	numReasons
 )
 
@@ -86,6 +90,9 @@ var reasons = [numReasons]struct{ name, text string }{
 	ReasonMediaUnreachable:    {"media_unreachable", "an INVITE or UPDATE while no rtpengine answers: 503"},
 	ReasonMediaRefused:        {"media_refused", "an INVITE or UPDATE whose body rtpengine does not take: 488"},
 	ReasonMediaOverflow:       {"media_overflow", "more than 64 messages of one browser wait for rtpengine: 503 to a request"},
+	ReasonOverRate:            {"over_rate", "more initial requests of one browser than --rate and --burst allow: 503"},
+	ReasonFarOverRate:         {"far_over_rate", "more of all else than four times --rate and --burst, or more still after the 503: closed 1008"},
+	ReasonGuessing:            {"guessing", "credentials from a connection whose last ones were refused again and again: 503, in the end closed 1008"},
 }
 
 // String returns the reason's stable name.

@@ -3,8 +3,10 @@ package gateway
 import (
 	"bytes"
 	"net/netip"
+	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"viaduct/rewrite"
 	"viaduct/transport"
@@ -31,6 +33,8 @@ var answers = map[Reason]rewrite.Answer{
 	ReasonMediaUnreachable:    {Status: 503, Phrase: "Media Relay Unreachable", RetryAfter: retryAfter},
 	ReasonMediaRefused:        {Status: 488, Phrase: "Not Acceptable Here"},
 	ReasonMediaOverflow:       {Status: 503, Phrase: "Too Many Messages Wait", RetryAfter: retryAfter},
+	ReasonOverRate:            {Status: 503, Phrase: "Too Many Requests", RetryAfter: retryAfter},
+	ReasonGuessing:            {Status: 503, Phrase: "Credentials Refused Too Often", RetryAfter: int(failures.interval / time.Second)},
 }
 
 // answerFor returns the response that tells the sender of m why it was refused;
@@ -55,7 +59,9 @@ func (g *Gateway) answerFor(r Reason, m *rewrite.Message) rewrite.Answer {
 func (g *Gateway) refuse(f *flow, w *work, r Reason) {
 	g.dropped[r].Add(1)
 	g.abandon(w)
-	g.logRefused("browser", r, w, zap.Stringer("remote", f.conn.RemoteAddr()))
+	if entry := g.refusal[r].Check(zap.WarnLevel, "refused"); entry != nil {
+		g.writeRefused(entry, w, zap.String("side", "browser"), zap.ByteString("client", f.clientIP), zap.Stringer("remote", f.conn.RemoteAddr()))
+	}
 	g.writeAnswer(w, r, netip.AddrPort{})
 	g.traceRefused(TraceEvent{Direction: Up, Reason: r}, f, w)
 	if len(w.out) > 0 {
@@ -76,7 +82,9 @@ func (g *Gateway) refuseDown(from transport.Source, w *work, r Reason) {
 func (g *Gateway) noteRefusedDown(from transport.Source, w *work, r Reason) {
 	g.dropped[r].Add(1)
 	g.abandon(w)
-	g.logRefused("sip", r, w, zap.Stringer("remote", from.Addr), zap.Stringer("transport", from.Proto))
+	if entry := g.refusal[r].Check(zap.WarnLevel, "refused"); entry != nil {
+		g.writeRefused(entry, w, zap.String("side", "sip"), zap.Stringer("remote", from.Addr), zap.Stringer("transport", from.Proto))
+	}
 }
 
 // writeAnswer writes the response to what was refused to w.out, nothing if
@@ -115,13 +123,9 @@ func (g *Gateway) endsOwnAnswer(w *work) bool {
 	return ok && bytes.Equal(m.Text(tag.Value), g.toTag(w))
 }
 
-func (g *Gateway) logRefused(side string, r Reason, w *work, fields ...zap.Field) {
-	entry := g.log.Check(zap.WarnLevel, "refused")
-	if entry == nil {
-		return
-	}
+// writeRefused adds to an entry of the log what was refused.
+func (g *Gateway) writeRefused(entry *zapcore.CheckedEntry, w *work, fields ...zap.Field) {
 	m := &w.msg
-	fields = append(fields, zap.String("side", side), zap.Stringer("reason", r))
 	if m.Request {
 		fields = append(fields, zap.ByteString("method", m.Text(m.Method)))
 	} else if m.Status != 0 {

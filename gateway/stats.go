@@ -13,6 +13,7 @@ type stats struct {
 	timeouts  atomic.Uint64 // requests sent again and again, and given up
 	ownAcks   atomic.Uint64 // ACKs of final responses that the gateway made itself
 	rebinds   atomic.Uint64 // clients that came back on another connection
+	guesses   atomic.Uint64 // credentials that the SIP server has refused
 	moved     atomic.Uint64 // browsers closed so that they register with another upstream
 	heldTotal [numHeldOutcomes]atomic.Uint64
 

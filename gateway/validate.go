@@ -36,6 +36,8 @@ func (c *Config) setDefaults() {
 	setDefault(&c.MaxConnectionsPerIP, 1000)
 	setDefault(&c.TLSMinVersion, "1.2")
 	setDefault(&c.MaxMessage, rewrite.MaxLength)
+	setDefault(&c.Rate, 50)
+	setDefault(&c.Burst, 200)
 	setDefault(&c.Policy, PolicyFailover)
 	setDefault(&c.SIPListen, ":5070")
 	setDefault(&c.MaxTransactions, 20_000)
@@ -73,6 +75,10 @@ func (c *Config) validateBrowserSide() error {
 		return fmt.Errorf("--ping-interval: %v is less than 1s", c.PingInterval)
 	case c.MaxConnections < 1:
 		return fmt.Errorf("--max-connections: %d is less than 1", c.MaxConnections)
+	case c.Rate > maxRate:
+		return fmt.Errorf("--rate: %d is more than %d", c.Rate, maxRate)
+	case c.Burst < 1 || c.Burst > maxRate:
+		return fmt.Errorf("--burst: %d is not within 1 and %d", c.Burst, maxRate)
 	case c.MaxMessage < 1024 || c.MaxMessage > rewrite.MaxLength:
 		return fmt.Errorf("--max-message: %d is not within 1024 and %d", c.MaxMessage, rewrite.MaxLength)
 	case tlsVersions[c.TLSMinVersion] == 0:

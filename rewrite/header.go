@@ -28,6 +28,10 @@ const (
 	RSeq
 	ContentType
 	Require
+	Authorization
+	ProxyAuthorization
+	WWWAuthenticate
+	ProxyAuthenticate
 	numHeaders
 )
 
@@ -97,6 +101,14 @@ func headerOf(name []byte) Header {
 		return ContentType
 	case "require":
 		return Require
+	case "authorization":
+		return Authorization
+	case "proxy-authorization":
+		return ProxyAuthorization
+	case "www-authenticate":
+		return WWWAuthenticate
+	case "proxy-authenticate":
+		return ProxyAuthenticate
 	}
 	return OtherHeader
 }

@@ -13,7 +13,10 @@ const (
 	CausePeer      // the browser closed it, with a closing handshake
 	CauseLost      // the TCP or TLS connection ended without one
 	CauseLocal     // WSConn.Close
-	CauseShutdown  // WSServer.Close
+	CauseMoved     // sent to register elsewhere; closed 1012
+	CauseRate      // more messages than its user allows; closed 1008
+	CauseGuessing  // credentials that were refused again and again; closed 1008
+	CauseShutdown  // WSServer.Close, and what it is told to close before
 	CauseSilent    // no sign of life for two pings, or within a Probe
 	CauseIdle      // no SIP message for FirstMessage or MaxIdle; closed 1008
 	CauseBacklog   // the browser did not read; closed 1008
@@ -43,6 +46,12 @@ func (c CloseCause) String() string {
 		return "lost"
 	case CauseLocal:
 		return "local"
+	case CauseMoved:
+		return "moved"
+	case CauseRate:
+		return "rate"
+	case CauseGuessing:
+		return "guessing"
 	case CauseShutdown:
 		return "shutdown"
 	case CauseSilent:

@@ -84,7 +84,12 @@ func (c *WSConn) Send(msg []byte) error {
 // answered, or a second later. Only the first call has an effect. The reason is
 // cut at 123 bytes.
 func (c *WSConn) Close(code ws.StatusCode, reason string) {
-	c.shut(CauseLocal, code, reason)
+	c.CloseFor(CauseLocal, code, reason)
+}
+
+// CloseFor is Close for a cause that counters and the log can tell from others.
+func (c *WSConn) CloseFor(why CloseCause, code ws.StatusCode, reason string) {
+	c.shut(why, code, reason)
 }
 
 func (c *WSConn) ping() { _ = c.send(ws.OpPing, nil) }

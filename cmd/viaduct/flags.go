@@ -45,6 +45,8 @@ type flags struct {
 	TLSMinVersion  string         `name:"tls-min-version" group:"Browser side" placeholder:"VERSION" default:"1.2" enum:"1.2,1.3" help:"Least version of TLS that browsers may use: 1.2 or 1.3."`
 	TLSClientCA    string         `name:"tls-client-ca" group:"Browser side" placeholder:"FILE" help:"Browsers need a certificate of one of these authorities. Watched."`
 	MaxMessage     int            `group:"Browser side" placeholder:"BYTES" default:"65535" help:"Largest SIP message from a browser; larger: 513 where it can be said, then close 1009."`
+	Rate           int            `group:"Browser side" placeholder:"N" default:"50" help:"Most initial requests a second from one connection, 0: any number; past it 503. All its other messages have a budget four times as large of their own, past which the connection is closed 1008."`
+	Burst          int            `group:"Browser side" placeholder:"N" default:"200" help:"How many of those may come at once."`
 
 	upstreamFlag
 	UpstreamPolicy gateway.Policy `group:"SIP side" placeholder:"POLICY" default:"failover" enum:"failover,hash" help:"Which upstream gets a request outside a dialog. failover: the first that is alive, in the order given; hash: by hash of the address-of-record among those alive, so that a user always meets the same one."`
@@ -147,6 +149,10 @@ func (f *flags) validate() error {
 	switch {
 	case f.MaxPerIP < 1:
 		return fmt.Errorf("--max-connections-per-ip: %d is less than 1", f.MaxPerIP)
+	case f.Rate < 0:
+		return fmt.Errorf("--rate: %d is negative", f.Rate)
+	case f.Burst < 1:
+		return fmt.Errorf("--burst: %d is less than 1", f.Burst)
 	case f.MaxTransactions < 1:
 		return fmt.Errorf("--max-transactions: %d is less than 1", f.MaxTransactions)
 	case f.MaxTransactionMem < 1:
@@ -211,6 +217,8 @@ func (f *flags) config() gateway.Config {
 		PingInterval:        f.PingInterval,
 		MaxConnections:      f.MaxConnections,
 		MaxMessage:          f.MaxMessage,
+		Rate:                cmp.Or(f.Rate, -1), // its zero is the default
+		Burst:               f.Burst,
 		MaxConnectionsPerIP: f.MaxPerIP,
 		TrustedProxies:      f.TrustedProxy,
 		ProxyProtocol:       f.ProxyProtocol,

@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
-	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -15,23 +14,30 @@ import (
 	"viaduct/gateway"
 )
 
-// Of lines with the same message the first sampleFirst in a second are
-// written, then each sampleThereafter-th: a flood of bad packets must not
-// become a flood of log.
-const (
-	sampleFirst      = 100
-	sampleThereafter = 100
-)
+// logFields are those of the log that are viaduct's own.
+var logFields = []gateway.LogField{
+	{Name: "websocket", Text: "the WebSocket listeners' URLs"},
+	{Name: "sip", Text: "where the SIP server reaches viaduct, by UDP and TCP"},
+	{Name: "sip_tls", Text: "the same for TLS"},
+	{Name: "admin", Text: "URL of the admin listener"},
+	{Name: "advertised", Text: "what Via and Contact say, for each upstream"},
+	{Name: "answer", Text: "what an upstream answered to the first OPTIONS"},
+	{Name: "flag", Text: "the flag that would help"},
+	{Name: "lines", Text: "how many lines were left out, or lost"},
+}
 
 // newLogger returns a logger that writes to w what is at least as severe as
-// level. A nil format is console if w is a terminal, else json.
-func newLogger(level zapcore.Level, format *string, w io.Writer) *zap.Logger {
+// level, and what waits until all of it is written, or for a second. A nil format
+// is console if w is a terminal, else json.
+func newLogger(level zapcore.Level, format *string, w io.Writer) (log *zap.Logger, flush func()) {
 	console := isTerminal(w)
 	if format != nil {
 		console = *format == "console"
 	}
-	core := zapcore.NewCore(encoder(console), zapcore.Lock(zapcore.AddSync(w)), level)
-	return zap.New(zapcore.NewSamplerWithOptions(core, time.Second, sampleFirst, sampleThereafter))
+	lines := newLineWriter(w)
+	log = zap.New(newSampler(zapcore.NewCore(encoder(console), lines, level)))
+	lines.start(func(lost int) { log.Warn("log lines lost: nobody reads them quickly enough", zap.Int("lines", lost)) })
+	return log, lines.close
 }
 
 func encoder(console bool) zapcore.Encoder {

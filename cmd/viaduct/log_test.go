@@ -1,9 +1,14 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
+	"encoding/json"
+	"io"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"go.uber.org/zap"
 )
@@ -36,9 +41,10 @@ func TestLogFormat(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var out bytes.Buffer
-			log := newLogger(zap.WarnLevel, tt.format, &out)
+			log, flush := newLogger(zap.WarnLevel, tt.format, &out)
 			log.Info("below the level")
 			log.Warn("said", zap.String("key", "value"))
+			flush()
 			if line := out.String(); !strings.HasPrefix(line, tt.prefix) || strings.Count(line, "\n") != 1 {
 				t.Errorf("logged %q", line)
 			}
@@ -46,20 +52,72 @@ func TestLogFormat(t *testing.T) {
 	}
 }
 
-// TestLogIsSampled: a flood of the same line is thinned, other lines are not.
+// TestLogIsSampled: a flood of one kind is thinned, and how much was left out is
+// said; lines of other kinds are all there, and so is whatever is asked for by the
+// level debug.
 func TestLogIsSampled(t *testing.T) {
-	var out bytes.Buffer
-	log := newLogger(zap.InfoLevel, nil, &out)
-	const flood = 10_000
-	for range flood {
-		log.Info("flood")
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		log, flush := newLogger(zap.DebugLevel, nil, &out)
+		const flood, seconds = 10_000, 3
+		refused := log.With(zap.String("reason", "not_sip"))
+		for range seconds {
+			for range flood {
+				refused.Warn("refused")
+				log.Debug("relayed")
+			}
+			<-time.After(time.Second)
+			synctest.Wait()
+		}
+		log.With(zap.String("reason", "stranger")).Warn("refused")
+		log.Warn("other")
+		flush()
+
+		const written = sampleFirst + (flood-sampleFirst)/sampleThereafter
+		for text, want := range map[string]int{
+			`"msg":"refused","reason":"not_sip"`: seconds * written,
+			`"msg":"log lines left out: too many of this kind","message":"refused","lines":9891,"reason":"not_sip"`: seconds,
+			`"msg":"refused","reason":"stranger"`: 1, `"msg":"other"`: 1, `"msg":"relayed"`: seconds * flood,
+		} {
+			if got := strings.Count(out.String(), text); got != want {
+				t.Errorf("%d lines have %s, want %d", got, text, want)
+			}
+		}
+		t.Logf("attack: a flood of refused messages fills the log | %d lines a second of %d, the rest counted in one | log lines left out",
+			written, flood)
+	})
+}
+
+// TestLogNeverWaits: who logs to a pipe that nobody reads goes on, what is lost is
+// counted, and the end does not wait for ever.
+func TestLogNeverWaits(t *testing.T) {
+	reader, writer := io.Pipe()
+	log, flush := newLogger(zap.DebugLevel, nil, writer)
+	const lines = 100_000
+	for range lines {
+		log.Debug("a line of about a hundred bytes, which nobody reads", zap.String("padding", strings.Repeat("x", 40)))
 	}
-	log.Info("other")
-	lines := strings.Count(out.String(), "flood")
-	if lines < sampleFirst || lines > flood/10 {
-		t.Errorf("%d of %d lines were written", lines, flood)
+	begun := time.Now()
+	flush()
+	if took := time.Since(begun); took > 5*flushTimeout {
+		t.Errorf("the end takes %v", took)
 	}
-	if !strings.Contains(out.String(), "other") {
-		t.Error("a different line was held back")
+
+	read, lost := 0, 0
+	scanner := bufio.NewScanner(reader)
+	for read+lost < lines && scanner.Scan() {
+		var line struct {
+			Msg   string
+			Lines int
+		}
+		if err := json.Unmarshal(scanner.Bytes(), &line); err != nil {
+			t.Fatalf("%v in %q", err, scanner.Text())
+		}
+		if lost += line.Lines; line.Lines == 0 {
+			read++
+		}
+	}
+	if lost == 0 || read == 0 {
+		t.Errorf("%d lines are read, %d are said to be lost", read, lost)
 	}
 }

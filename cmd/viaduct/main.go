@@ -52,7 +52,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return status
 	}
 
-	log := newLogger(f.LogLevel, f.LogFormat, stderr)
+	log, flush := newLogger(f.LogLevel, f.LogFormat, stderr)
+	defer flush()
 	cfg := f.config()
 	if cfg.MaxConnections == 0 {
 		cfg.MaxConnections = connectionsAllowed()
@@ -67,6 +68,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return fail(stderr, exitUsage, err)
 	}
 	if err := g.Serve(ctx); err != nil {
+		flush() // the log first
 		return fail(stderr, exitFailed, err)
 	}
 	return exitOK

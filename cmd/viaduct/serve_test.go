@@ -174,6 +174,18 @@ func (p *process) line(message string) map[string]any {
 	return nil
 }
 
+// waitFor waits for a line of the log, of any format, that has a text.
+func (p *process) waitFor(text string) string {
+	p.t.Helper()
+	for p.log.Scan() {
+		if strings.Contains(p.log.Text(), text) {
+			return p.log.Text()
+		}
+	}
+	p.t.Fatalf("the log ended without %q", text)
+	return ""
+}
+
 func (p *process) signal(signal syscall.Signal) {
 	p.t.Helper()
 	if err := p.cmd.Process.Signal(signal); err != nil {
