@@ -12,6 +12,7 @@ import (
 func (g *Gateway) fromBrowser(conn *transport.WSConn, msg []byte) {
 	w := g.works.get()
 	defer g.works.put(w)
+	w.batch, _ = conn.Loop().(*transport.Batch)
 	f := conn.Tag.(*flow)
 	defect := w.msg.Scan(msg)
 	if defect == rewrite.Sound {
@@ -184,7 +185,16 @@ func (g *Gateway) sendTo(f *flow, w *work, to *leg) error {
 	if g.repeats(to.target.Proto) {
 		return g.sendRepeated(f, w, to)
 	}
-	return g.sip.Send(to.target, w.out)
+	return g.send(w, to.target)
+}
+
+// send sends w.out, with what else the browser's goroutine has to send if there
+// is one.
+func (g *Gateway) send(w *work, to transport.Target) error {
+	if w.batch != nil {
+		return w.batch.Send(to, w.out)
+	}
+	return g.sip.Send(to, w.out)
 }
 
 // streamFor returns the leg by TCP for a request that is too large for a
@@ -341,5 +351,5 @@ func (g *Gateway) replyUp(f *flow, w *work, back *leg, next *rewrite.ViaHop) boo
 	if g.repeats(proto) {
 		g.replies(f, w, next, w.msg.Status, target.Addr, target.Local)
 	}
-	return g.sip.Send(target, w.out) == nil
+	return g.send(w, target) == nil
 }

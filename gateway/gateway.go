@@ -250,6 +250,8 @@ func (g *Gateway) webConfig() transport.WSConfig {
 		Other:          g.cfg.Other,
 		HTTPErrors:     debugLog(g.log),
 		Needed:         g.needed,
+		Loop:           func() any { return g.sip.NewBatch() },
+		Rest:           func(loop any) { loop.(*transport.Batch).Flush() },
 		Opened:         g.opened,
 		Message:        g.fromBrowser,
 		Oversized:      g.tooLargeFromBrowser,

@@ -130,11 +130,11 @@ func (g *Gateway) sendRepeated(f *flow, w *work, to *leg) error {
 	// First, for the answer may be quicker.
 	if m.Is("ACK") {
 		g.transactions.Acked(id, idOfDialog(idDialogUp, m), &msg)
-		return g.sip.Send(to.target, w.out)
+		return g.send(w, to.target)
 	}
 	msg.Dialog = m.Tagged() || m.Is("CANCEL")
 	g.transactions.Sent(id, m.Is("INVITE"), &msg)
-	err := g.sip.Send(to.target, w.out)
+	err := g.send(w, to.target)
 	if err != nil {
 		w.spare = g.transactions.Failed(id, w.spare[:0])
 	}

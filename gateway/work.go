@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"viaduct/rewrite"
+	"viaduct/transport"
 )
 
 // work is what the relaying of one message needs: the scanned message and the
@@ -40,6 +41,7 @@ type work struct {
 
 	waiting *waiting         // what the message is, if it has waited for an engine
 	parked  bool             // it waits for one again
+	batch   *transport.Batch // what is sent to the SIP side goes with that; nil: at once
 	body    []byte           // what an engine has made of its body; nil: that stays
 	media   rewrite.Media    // what the seal of a request to a browser says of it
 	leg     rewrite.ClientID // the client whose media it is about
@@ -92,6 +94,6 @@ func (p *workPool) put(w *work) {
 		w.began = time.Time{}
 	}
 	w.msg.Raw = nil
-	w.waiting, w.parked, w.body, w.media = nil, false, nil, rewrite.Media{}
+	w.waiting, w.parked, w.body, w.media, w.batch = nil, false, nil, rewrite.Media{}, nil
 	p.pool.Put(w)
 }

@@ -46,3 +46,14 @@ func newOutbound(bool) *outbound { return nil }
 func (u *udpSocket) writeNow(netip.AddrPort, netip.Addr, []byte) (taken bool, err error) {
 	return false, nil
 }
+
+// tray sends each datagram at once.
+type tray struct{ socket *udpSocket }
+
+func newTray(u *udpSocket, _ func(netip.AddrPort, []byte, error)) *tray { return &tray{u} }
+
+func (t *tray) add(to netip.AddrPort, source netip.Addr, msg []byte) error {
+	return t.socket.send(to, source, msg)
+}
+
+func (t *tray) flush() {}

@@ -120,11 +120,21 @@ type outbound struct {
 }
 
 func newOutbound(is4 bool) *outbound {
-	o := &outbound{control: newControl(is4)}
-	o.header.Name = (*byte)(unsafe.Pointer(&o.name))
-	o.header.Iov = &o.vector
+	return &outbound{control: newControl(is4)}
+}
+
+// prepare fills in the header; o stays where it is while that is used.
+func (o *outbound) prepare(to netip.AddrPort, source netip.Addr, msg []byte) {
+	o.vector.Base = &msg[0]
+	o.vector.SetLen(len(msg))
+	o.header = unix.Msghdr{Name: (*byte)(unsafe.Pointer(&o.name)), Iov: &o.vector}
 	o.header.SetIovlen(1)
-	return o
+	o.address(to)
+	if source.IsValid() {
+		setSource(o.control, source)
+		o.header.Control = &o.control[0]
+		o.header.SetControllen(len(o.control))
+	}
 }
 
 // writeNow gives one datagram to the kernel as net.UDPConn does, at less than half
@@ -136,15 +146,7 @@ func (u *udpSocket) writeNow(to netip.AddrPort, source netip.Addr, msg []byte) (
 	}
 	o := u.outbounds.Get().(*outbound)
 	defer u.outbounds.Put(o)
-	o.address(to)
-	o.vector.Base = &msg[0]
-	o.vector.SetLen(len(msg))
-	o.header.Control, o.header.Controllen = nil, 0
-	if source.IsValid() {
-		setSource(o.control, source)
-		o.header.Control = &o.control[0]
-		o.header.SetControllen(len(o.control))
-	}
+	o.prepare(to, source, msg)
 	errno := u.sendmsg(&o.header)
 	o.vector.Base = nil
 	switch errno {

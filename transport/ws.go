@@ -39,7 +39,7 @@ const (
 // The callbacks run on the goroutine that reads the connection, except Authorize
 // and Refused, which run on the goroutine of the HTTP request, and Unasked. But
 // for Authorize they must not block: while one runs, nothing else is read from
-// that browser.
+// that browser, nor from any other that the goroutine reads.
 type WSConfig struct {
 	// Path of the WebSocket, matched exactly. Requests for any other path go
 	// to Other.
@@ -106,6 +106,12 @@ type WSConfig struct {
 	// Opened is called before the first message and may set WSConn.Tag.
 	Opened func(*WSConn)
 
+	// Loop, where it is set, is called once for each goroutine that reads many
+	// connections; what it returns is WSConn.Loop of those. Rest is called with
+	// it whenever that goroutine has dealt with everything it was woken for.
+	Loop func() any
+	Rest func(loop any)
+
 	// Message is called for each message, text or binary, whole. The callee may
 	// write to msg, which is its own until it returns. CRLF keepalives are
 	// answered by the transport and never reach it.
@@ -147,6 +153,12 @@ func (cfg WSConfig) withDefaults() WSConfig {
 	}
 	if cfg.Needed == nil {
 		cfg.Needed = func(*WSConn) bool { return false }
+	}
+	if cfg.Loop == nil {
+		cfg.Loop = func() any { return nil }
+	}
+	if cfg.Rest == nil {
+		cfg.Rest = func(any) {}
 	}
 	if cfg.Opened == nil {
 		cfg.Opened = func(*WSConn) {}
@@ -211,7 +223,7 @@ func NewWSServer(cfg WSConfig) (*WSServer, error) {
 	// A connection decides what is too much (admit). Below that, there has to be
 	// room for the close frame and for what TLS adds.
 	var err error
-	if s.pollers, err = newPollers(2*(cfg.MaxBacklog+cfg.MaxMessage) + wsReadBuffer); err != nil {
+	if s.pollers, err = newPollers(s, 2*(cfg.MaxBacklog+cfg.MaxMessage)+wsReadBuffer); err != nil {
 		return nil, fmt.Errorf("transport: WebSocket: %w", err)
 	}
 	s.roster.stop = make(chan struct{})

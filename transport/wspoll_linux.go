@@ -22,30 +22,32 @@ type pollers struct{ all []*poller }
 // instance, which can be polled itself, as for any socket: no thread of the
 // runtime is blocked.
 type poller struct {
+	server    *WSServer
 	epoll     *os.File
 	fd        int // of epoll
-	index, of int // it has the descriptors that are index modulo of
+	of        int // how many pollers there are
 	maxUnsent int // bytes, of each wire
+	loop      any // WSConfig.Loop's
 
 	mu      sync.Mutex
-	conns   []*WSConn // by descriptor / of
+	conns   []*WSConn // by descriptor, of which a poller has every of-th
 	running bool
 	open    int
 	closing bool // it ends when open is zero
 }
 
-// newPollers returns the pollers of connections that keep at most maxUnsent bytes
+// newPollers returns the pollers of a server's connections, that keep at most maxUnsent bytes
 // each for peers who do not read. They run from their first connection on.
-func newPollers(maxUnsent int) (*pollers, error) {
+func newPollers(s *WSServer, maxUnsent int) (*pollers, error) {
 	n := runtime.GOMAXPROCS(0)
 	ps := &pollers{}
-	for i := range n {
+	for range n {
 		p, err := newPoller()
 		if err != nil {
 			ps.close()
 			return nil, err
 		}
-		p.index, p.of, p.maxUnsent = i, n, maxUnsent
+		p.server, p.of, p.maxUnsent = s, n, maxUnsent
 		ps.all = append(ps.all, p)
 	}
 	return ps, nil
@@ -100,6 +102,7 @@ func (p *poller) run() {
 			c.ready(events[i].Events, buf)
 		}
 		clear(conns[:n])
+		p.server.cfg.Rest(p.loop)
 	}
 }
 
@@ -128,7 +131,7 @@ func (p *poller) add(fd int, events uint32, c *WSConn) error {
 	}
 	p.open++
 	if !p.running {
-		p.running = true
+		p.running, p.loop = true, p.server.cfg.Loop()
 		go p.run()
 	}
 	return nil

@@ -131,9 +131,12 @@ func (w *wire) watch(c *WSConn) error {
 	if w.fd < 0 {
 		return nil
 	}
-	err := w.poller.add(w.fd, w.events(), c)
-	w.watched = err == nil
-	return err
+	w.watched = true // before the poller knows it
+	if err := w.poller.add(w.fd, w.events(), c); err != nil {
+		w.watched = false
+		return err
+	}
+	return nil
 }
 
 // events are those to wait for. Errors and resets are reported without being
@@ -232,6 +235,16 @@ func (w *wire) destroy(reset bool) {
 	}
 	_ = syscall.Close(w.fd)
 	w.fd, w.closing, w.unsent = -1, true, nil
+}
+
+// Loop is what WSConfig.Loop returned for the goroutine that reads the
+// connection; nil to whoever is called before that has it. It is for the
+// callbacks on that goroutine.
+func (c *WSConn) Loop() any {
+	if !c.sock.wire.watched {
+		return nil
+	}
+	return c.sock.wire.poller.loop
 }
 
 // run serves an upgraded connection: here until what came with the handshake is

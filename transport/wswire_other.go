@@ -20,9 +20,12 @@ type wire struct {
 // pollers are not needed where each connection has a goroutine.
 type pollers struct{ maxUnsent int }
 
-func newPollers(maxUnsent int) (*pollers, error) { return &pollers{maxUnsent}, nil }
+func newPollers(_ *WSServer, maxUnsent int) (*pollers, error) { return &pollers{maxUnsent}, nil }
 
 func (ps *pollers) close() {}
+
+// Loop is nil: each connection has a goroutine of its own.
+func (c *WSConn) Loop() any { return nil }
 
 func (w *wire) take(conn *net.TCPConn, ps *pollers) (err error) {
 	w.conn = conn
