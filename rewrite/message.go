@@ -99,16 +99,18 @@ func (m *Message) reset(raw []byte) {
 // scanLines splits the header section into lines and knows their names.
 func (m *Message) scanLines() (defect Defect) {
 	raw, pos := m.Raw, int(m.head)
+	ends, paired := 0, true // line ends, and that they are CRLF
 	for pos < len(raw) {
 		if n := emptyLine(raw[pos:]); n > 0 {
 			m.end, m.Body = uint16(pos), Span{uint16(pos + n), uint16(len(raw))}
 			if n == 1 {
 				keep(&defect, BareLineEnd)
 			}
-			keep(&defect, m.distrust())
+			keep(&defect, m.distrust(ends, paired))
 			return defect
 		}
-		next := lineEnd(raw, pos)
+		next, folds, allPaired := lineEnd(raw, pos)
+		ends, paired = ends+1+folds, paired && allPaired
 		switch {
 		case next < 0: // the rest of the line is missing, and with it what its value means
 			next = len(raw)
@@ -121,7 +123,7 @@ func (m *Message) scanLines() (defect Defect) {
 	}
 	m.end, m.Body = uint16(pos), Span{uint16(pos), uint16(pos)}
 	keep(&defect, NoHeaderEnd)
-	keep(&defect, m.distrust())
+	keep(&defect, m.distrust(0, false))
 	return defect
 }
 
@@ -139,16 +141,18 @@ func emptyLine(raw []byte) int {
 
 // lineEnd returns the offset after the header line at pos with its folds
 // (RFC 3261 7.3.1: a line that begins with SP or HT goes on the one before), or
-// -1 if the line does not end.
-func lineEnd(raw []byte, pos int) int {
-	for {
+// -1 if the line does not end; further how many folds it has, and whether each
+// LF follows a CR.
+func lineEnd(raw []byte, pos int) (next, folds int, paired bool) {
+	for paired = true; ; folds++ {
 		n := bytes.IndexByte(raw[pos:], '\n')
 		if n < 0 {
-			return -1
+			return -1, folds, false
 		}
+		paired = paired && n > 0 && raw[pos+n-1] == '\r'
 		pos += n + 1
 		if pos == len(raw) || raw[pos] != ' ' && raw[pos] != '\t' {
-			return pos
+			return pos, folds, paired
 		}
 	}
 }
@@ -177,9 +181,13 @@ func (m *Message) addLine(lo, hi int) bool {
 
 // distrust looks for NUL, bare CR and bare LF in the header lines. Two readers
 // could take such a line differently: it is not known by its name any more, so
-// that nothing is read or copied from it.
-func (m *Message) distrust() Defect {
+// that nothing is read or copied from it. There are so many line ends, and
+// paired says that all of them are CRLF.
+func (m *Message) distrust(ends int, paired bool) Defect {
 	section := m.Raw[m.head:m.end]
+	if paired && bytes.Count(section, []byte("\r")) == ends && bytes.IndexByte(section, 0) < 0 {
+		return Sound
+	}
 	if clean(section) {
 		return Sound
 	}

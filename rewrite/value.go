@@ -87,6 +87,9 @@ func trim(raw []byte, lo, hi int) Span {
 // valueEnd finds the comma that ends the value at pos, or the end of raw. A
 // comma inside a quoted string, angle brackets or (in Via) a comment does not.
 func valueEnd(raw []byte, pos int, comments bool) (int, bool) {
+	if isOneValue(raw[pos:]) {
+		return len(raw), true
+	}
 	for pos < len(raw) {
 		switch c := raw[pos]; {
 		case c == ',':
@@ -115,6 +118,13 @@ func valueEnd(raw []byte, pos int, comments bool) (int, bool) {
 		pos++
 	}
 	return pos, true
+}
+
+// isOneValue is the quick look at text in which nothing means anything to
+// valueEnd: most Vias.
+func isOneValue(text []byte) bool {
+	return bytes.IndexByte(text, ',') < 0 && bytes.IndexByte(text, '<') < 0 &&
+		bytes.IndexByte(text, '"') < 0 && bytes.IndexByte(text, '(') < 0
 }
 
 // quotedEnd returns the offset after the quoted string that begins at pos.
