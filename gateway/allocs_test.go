@@ -67,7 +67,7 @@ func TestMediaDoesNotAllocate(t *testing.T) {
 		l.registered(p)
 		invite := []byte(p.invite("sip:bob@pbx.example"))
 		conn := l.onlyConn()
-		tr := l.toPBX(len(invite), func() { l.gw.fromBrowser(conn, invite) })
+		tr := l.toPBX(len(invite), func() { l.gw.fromBrowser(conn, nil, invite) })
 		if n := testing.AllocsPerRun(1000, tr.relay); n != 0 {
 			t.Errorf("%v allocations a message", n)
 		}

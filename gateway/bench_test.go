@@ -76,13 +76,13 @@ var lay = map[string]func(*lab, *phone) track{
 		l.registered(p)
 		invite := []byte(jsSIPInvite(p))
 		conn := l.onlyConn()
-		return l.toPBX(len(invite), func() { l.gw.fromBrowser(conn, invite) })
+		return l.toPBX(len(invite), func() { l.gw.fromBrowser(conn, nil, invite) })
 	},
 	"ResponseUp": func(l *lab, p *phone) track {
 		req := l.down(p, l.pbx.request("INVITE", l.registered(p)))
 		ok := []byte(req.reply("200 OK", "Contact: <"+p.contact()+">", "Content-Type: application/sdp").withBody(sdp))
 		conn := l.onlyConn()
-		return l.toPBX(len(ok), func() { l.gw.fromBrowser(conn, ok) })
+		return l.toPBX(len(ok), func() { l.gw.fromBrowser(conn, nil, ok) })
 	},
 	"RelayDown": func(l *lab, p *phone) track {
 		invite := []byte(l.pbx.request("INVITE", l.registered(p)).add("Content-Type: application/sdp").withBody(sdp))
@@ -99,7 +99,7 @@ var lay = map[string]func(*lab, *phone) track{
 		l.registered(p)
 		register := []byte(p.register())
 		conn := l.onlyConn()
-		return l.toPBX(len(register), func() { l.gw.fromBrowser(conn, register) })
+		return l.toPBX(len(register), func() { l.gw.fromBrowser(conn, nil, register) })
 	},
 	"RegisterDown": func(l *lab, p *phone) track {
 		req := l.up(p, p.register())
@@ -121,7 +121,7 @@ var exchange = map[string]func(*lab, *phone) func(){
 		_ = p.conn.SetReadDeadline(time.Time{})
 		buf := make([]byte, 65536)
 		return func() {
-			l.gw.fromBrowser(conn, request.next())
+			l.gw.fromBrowser(conn, nil, request.next())
 			n, err := l.pbx.conn.Read(buf)
 			if err != nil {
 				l.t.Fatal(err)
@@ -142,7 +142,7 @@ var exchange = map[string]func(*lab, *phone) func(){
 			l.gw.fromSIP(from, request.next())
 			frame, payload = l.readFrame(p, frame)
 			response = appendOK(response[:0], payload)
-			l.gw.fromBrowser(conn, response)
+			l.gw.fromBrowser(conn, nil, response)
 			if _, err := l.pbx.conn.Read(buf); err != nil {
 				l.t.Fatal(err)
 			}

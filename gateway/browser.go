@@ -8,11 +8,12 @@ import (
 	"viaduct/transport"
 )
 
-// fromBrowser relays one message that a browser sent.
-func (g *Gateway) fromBrowser(conn *transport.WSConn, msg []byte) {
+// fromBrowser relays one message that a browser sent. What the SIP side gets of
+// that leaves with a batch, or at once if that is nil.
+func (g *Gateway) fromBrowser(conn *transport.WSConn, batch *transport.Batch, msg []byte) {
 	w := g.works.get()
 	defer g.works.put(w)
-	w.batch, _ = conn.Loop().(*transport.Batch)
+	w.batch = batch
 	f := conn.Tag.(*flow)
 	defect := w.msg.Scan(msg)
 	if defect == rewrite.Sound {
@@ -188,8 +189,7 @@ func (g *Gateway) sendTo(f *flow, w *work, to *leg) error {
 	return g.send(w, to.target)
 }
 
-// send sends w.out, with what else the browser's goroutine has to send if there
-// is one.
+// send sends w.out, with the batch if there is one.
 func (g *Gateway) send(w *work, to transport.Target) error {
 	if w.batch != nil {
 		return w.batch.Send(to, w.out)

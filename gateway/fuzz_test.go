@@ -34,7 +34,7 @@ func FuzzFromBrowser(f *testing.F) {
 	f.Fuzz(func(t *testing.T, msg []byte) {
 		l.t.TB = t
 		before := sum(l.dropped())
-		l.gw.fromBrowser(conn, bytes.Clone(msg))
+		l.gw.fromBrowser(conn, nil, bytes.Clone(msg))
 		switch refused := sum(l.dropped()) - before; {
 		case refused > 1:
 			t.Fatalf("refused for %d reasons", refused)

@@ -253,9 +253,12 @@ func (g *Gateway) webConfig() transport.WSConfig {
 		Loop:           func() any { return g.sip.NewBatch() },
 		Rest:           func(loop any) { loop.(*transport.Batch).Flush() },
 		Opened:         g.opened,
-		Message:        g.fromBrowser,
-		Oversized:      g.tooLargeFromBrowser,
-		Closed:         g.closed,
+		Message: func(conn *transport.WSConn, msg []byte) {
+			batch, _ := conn.Loop().(*transport.Batch)
+			g.fromBrowser(conn, batch, msg)
+		},
+		Oversized: g.tooLargeFromBrowser,
+		Closed:    g.closed,
 		Refused: func(r *http.Request, why transport.Refusal) {
 			g.refused.add(why)
 			g.log.With(zap.Stringer("reason", why)).Warn("handshake refused", zap.String("remote", r.RemoteAddr),

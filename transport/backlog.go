@@ -213,16 +213,16 @@ func (b *backlog) writeKept(fd uintptr) bool {
 // took, which may be nothing.
 func writeSocket(fd uintptr, p []byte) (int, error) {
 	for {
-		n, err := syscall.Write(int(fd), p)
-		switch err {
-		case nil:
+		n, errno := sysWrite(fd, p)
+		switch errno {
+		case 0:
 			return n, nil
 		case syscall.EINTR:
 			continue
 		case syscall.EAGAIN:
 			return 0, nil
 		default:
-			return 0, os.NewSyscallError("write", err)
+			return 0, os.NewSyscallError("write", errno)
 		}
 	}
 }

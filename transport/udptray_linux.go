@@ -74,7 +74,7 @@ func (u *udpSocket) sendmmsg(headers []multiHeader) (int, syscall.Errno) {
 	if u.closed {
 		return 0, unix.EBADF
 	}
-	n, _, errno := syscall.Syscall6(unix.SYS_SENDMMSG, u.fd, uintptr(unsafe.Pointer(&headers[0])), uintptr(len(headers)), unix.MSG_DONTWAIT, 0, 0)
+	n, _, errno := syscall.RawSyscall6(unix.SYS_SENDMMSG, u.fd, uintptr(unsafe.Pointer(&headers[0])), uintptr(len(headers)), unix.MSG_DONTWAIT, 0, 0)
 	if errno != 0 {
 		return 0, errno
 	}

@@ -17,7 +17,7 @@ import (
 // A browser that does not read is closed, and nobody waits for it: neither the
 // sender nor its neighbour.
 func TestWSSlowReader(t *testing.T) {
-	s := startWS(t, WSConfig{MaxBacklog: 300_000}, nil)
+	s := startWS(t, WSConfig{MaxBacklog: 300_000, PingInterval: time.Hour}, nil)
 	slow, c := s.dial(t)
 	quick, neighbour := s.dial(t)
 	go io.Copy(io.Discard, quick.r)
@@ -56,7 +56,7 @@ func TestWSSlowReader(t *testing.T) {
 
 // One that reads nothing at all is reset, a second after.
 func TestWSDeafReader(t *testing.T) {
-	s := startWS(t, WSConfig{MaxBacklog: 300_000}, nil)
+	s := startWS(t, WSConfig{MaxBacklog: 300_000, PingInterval: time.Hour}, nil)
 	deaf, c := s.dial(t)
 	for c.Send(make([]byte, moreThanKernel)) == nil {
 	}

@@ -124,7 +124,7 @@ func TestWSSByteByByte(t *testing.T) {
 
 func TestWSSSlowReader(t *testing.T) {
 	server, client := wssConfigs(t)
-	s := startWS(t, WSConfig{MaxBacklog: 300_000}, server)
+	s := startWS(t, WSConfig{MaxBacklog: 300_000, PingInterval: time.Hour}, server)
 	slow, c := s.dialTLS(t, nil, client)
 	quick, neighbour := s.dialTLS(t, nil, client)
 	go io.Copy(io.Discard, quick.r)
@@ -153,7 +153,7 @@ func TestWSSSlowReader(t *testing.T) {
 
 func TestWSSDeafReader(t *testing.T) {
 	server, client := wssConfigs(t)
-	s := startWS(t, WSConfig{MaxBacklog: 300_000}, server)
+	s := startWS(t, WSConfig{MaxBacklog: 300_000, PingInterval: time.Hour}, server)
 	_, c := s.dialTLS(t, nil, client)
 	for c.Send([]byte(strings.Repeat("x", 50_000))) == nil {
 	}
