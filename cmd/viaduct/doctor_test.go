@@ -117,6 +117,13 @@ func TestDoctor(t *testing.T) {
 			},
 		},
 		{
+			name: "no answer but to OPTIONS", script: doctorScript{onlyOptions: true}, blocked: true,
+			want: []string{
+				`BLOCKER REGISTER no answer → a registrar at the SIP server that takes requests from this address`,
+				`note INVITE, no credentials no answer → nothing, if the SIP server ignores such INVITEs on purpose`,
+			},
+		},
+		{
 			name: "no TCP", script: doctorScript{noTCP: true},
 			want: []string{`note OPTIONS by TCP connection refused → nothing, as long as --upstream does not say transport=tcp`},
 		},
@@ -199,6 +206,19 @@ func TestDoctor(t *testing.T) {
 		{
 			name: "the call does not come", script: doctorScript{uncallable: "408 Request Timeout"}, blocked: true,
 			want: []string{`BLOCKER call to itself it does not come: 408 Request Timeout → --advertise with an address where the SIP server reaches this machine, and let it reach 127\.0\.0\.1:\d+ by UDP`},
+		},
+		{
+			name: "the call gets nowhere", script: doctorScript{called: func() {}}, blocked: true,
+			want: []string{`BLOCKER call to itself it does not come → --advertise with an address where .*`},
+			sees: []string{"INVITE", "ACK", "INVITE", "CANCEL", "ACK"},
+		},
+		{
+			name: "the transport of the Contact is lost", args: []string{"transport=tcp"},
+			script: doctorScript{keep: func(c string) string { return strings.Replace(c, ";transport=tcp", "", 1) }},
+			want: []string{
+				`warning Contact in the 200 rewritten: 127\.0\.0\.1:\d+ stands where 127\.0\.0\.1:\d+;transport=tcp did → .*`,
+				`note call to itself came by UDP 127\.\S+:5060 with the token whole, for 127\.0\.0\.1:\d+ instead of 127\.0\.0\.1:\d+;transport=tcp → nothing: viaduct goes by the token`,
+			},
 		},
 		{
 			name: "the call comes from another address", script: doctorScript{elsewhere: true}, blocked: true,
@@ -332,6 +352,7 @@ func TestDoctorCertificate(t *testing.T) {
 		until     time.Duration
 		host      string // "": the PBX's address
 		distrust  bool
+		mutual    bool // the PBX wants a certificate too
 		transport string
 		want      []string
 		blocked   bool
@@ -352,6 +373,9 @@ func TestDoctorCertificate(t *testing.T) {
 		{name: "unknown authority", until: year, distrust: true, transport: "tls", blocked: true, want: []string{
 			`BLOCKER certificate x509: certificate signed by unknown authority → --upstream-ca=FILE with the certificate of CN=authority of the test`,
 		}},
+		{name: "wants one itself", until: year, mutual: true, transport: "tls", blocked: true, want: []string{
+			`BLOCKER OPTIONS by TLS .*certificate required → --upstream-cert and --upstream-key with a certificate that the SIP server accepts`,
+		}},
 		{name: "another name, and TLS is not asked for", until: year, host: "pbx.example", transport: "udp", want: []string{
 			`ok OPTIONS by UDP 200 OK after \S+`, `note certificate x509: .* → a name that it has .* \(only if --upstream shall say transport=tls\)`,
 		}},
@@ -364,7 +388,11 @@ func TestDoctorCertificate(t *testing.T) {
 				host = pbx.ip
 			}
 			cert, ca := issue(tt.until, host)
-			pbx.serveTLS(t, cert)
+			config := &tls.Config{Certificates: []tls.Certificate{*cert}}
+			if tt.mutual {
+				config.ClientAuth = tls.RequireAnyClientCert
+			}
+			pbx.serveTLS(t, config)
 			args := []string{"--upstream=sip:" + pbx.ip + ";transport=" + tt.transport}
 			if !tt.distrust {
 				args = append(args, "--upstream-ca="+ca)

@@ -41,6 +41,7 @@ type doctorPBX struct {
 // A doctorScript is what is wrong with a doctorPBX.
 type doctorScript struct {
 	silent      bool
+	onlyOptions bool // silent to all else
 	noTCP       bool
 	maxDatagram int                 // larger ones are lost
 	received    string              // where it sees requests come from
@@ -101,9 +102,9 @@ func (p *doctorPBX) serve(t *testing.T, l net.Listener) {
 }
 
 // serveTLS adds a TLS listener.
-func (p *doctorPBX) serveTLS(t *testing.T, certificate *tls.Certificate) {
+func (p *doctorPBX) serveTLS(t *testing.T, config *tls.Config) {
 	t.Helper()
-	p.serve(t, tls.NewListener(mustListen(t, p.ip+":5061"), &tls.Config{Certificates: []tls.Certificate{*certificate}}))
+	p.serve(t, tls.NewListener(mustListen(t, p.ip+":5061"), config))
 }
 
 func mustListen(t *testing.T, addr string) net.Listener {
@@ -199,10 +200,10 @@ func (p *doctorPBX) take(text, from string, send func(string)) {
 	p.mu.Lock()
 	p.got = append(p.got, start)
 	p.mu.Unlock()
-	if p.silent {
+	method, rest, _ := strings.Cut(start, " ")
+	if p.silent || p.onlyOptions && method != "OPTIONS" {
 		return
 	}
-	method, rest, _ := strings.Cut(start, " ")
 	uri, _, _ := strings.Cut(rest, " ")
 	answer := func(status string, headers ...string) { send(p.response(text, from, status, headers...)) }
 	switch method {

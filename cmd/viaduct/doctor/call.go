@@ -179,14 +179,17 @@ func (r *registration) checkSelfCall(ctx context.Context) bool {
 		return false
 	}
 	got := c.arrived[0]
-	uri, _ := rewrite.ParseURI([]byte(got.uri))
-	switch user := string(uri.User); {
+	uri := parseReceived(got.uri)
+	switch {
 	case got.defect != rewrite.Sound:
 		r.report.add(Blocker, checkSelfCall, "it came, and viaduct would refuse it: "+got.defect.String(), "whatever writes such messages between the SIP server and viaduct")
-	case user == r.token:
+	case uri.user == r.token && !strings.EqualFold(uri.place(), r.main().place()):
+		r.report.add(Note, checkSelfCall, fmt.Sprintf("came by %s with the token whole, for %s instead of %s", got.from, uri.place(), r.main().place()),
+			"nothing: viaduct goes by the token")
+	case uri.user == r.token:
 		r.report.ok(checkSelfCall, "came by %s with the token whole", got.from)
-	case user != "" && strings.HasPrefix(r.token, user):
-		r.report.add(Blocker, checkSelfCall, fmt.Sprintf("cut short: %d of %d characters of the user part came", len(user), len(r.token)),
+	case uri.user != "" && strings.HasPrefix(r.token, uri.user):
+		r.report.add(Blocker, checkSelfCall, fmt.Sprintf("cut short: %d of %d characters of the user part came", len(uri.user), len(r.token)),
 			"a wider column for contacts at the SIP server: 255 characters hold any")
 	default:
 		r.report.add(Blocker, checkSelfCall, "it came for "+got.uri, "the Contact's URI for the Request-URI of calls at the SIP server (RFC 3261 16.5)")

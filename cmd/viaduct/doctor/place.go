@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"strings"
 	"syscall"
 
 	"viaduct/transport"
@@ -30,12 +29,14 @@ type way struct {
 
 // contact is the URI by which the upstream reaches user here, as the gateway
 // writes it.
-func (w *way) contact(user string) string {
-	uri := "sip:" + user + "@" + w.host
-	if w.target.Proto != transport.ProtoUDP {
-		uri += ";transport=" + strings.ToLower(w.target.Proto.String())
+func (w *way) contact(user string) string { return "sip:" + user + "@" + w.place() }
+
+// place is that URI behind the user.
+func (w *way) place() string {
+	if w.target.Proto == transport.ProtoUDP {
+		return w.host
 	}
-	return uri
+	return w.host + ";transport=" + inURI(w.target.Proto)
 }
 
 // open finds the upstream, opens the gateway's sockets and starts the user agent.

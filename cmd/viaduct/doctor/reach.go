@@ -87,8 +87,11 @@ func (e *examination) reportOptions(proto transport.Proto, answers map[transport
 		return
 	}
 	err := failures[proto]
+	remote, isTLS := errors.AsType[*net.OpError](err)
 	switch {
 	case err == nil || errors.Is(err, errCertificate): // there was no such way, or another finding says why
+	case isTLS && remote.Op == "remote error" && proto == e.upstream.Proto: // so crypto/tls says what the other end said
+		e.report.add(Blocker, check, err.Error(), "--upstream-cert and --upstream-key with a certificate that the SIP server accepts")
 	case proto == e.upstream.Proto:
 		e.report.fail(Blocker, check, err, e.otherTransport(answers))
 	default:
@@ -180,13 +183,27 @@ func answeredBy(found *answer, err error) string {
 	return found.line
 }
 
-// received is a Contact as the upstream gives it back.
+// received is a Contact, or a Request-URI, as the upstream gives it back.
 type received struct {
 	uri     string
 	user    string
 	host    string // `host:port`, without a port if it has none
 	params  string
-	expires int
+	expires int // of a Contact
+}
+
+// place is the URI behind the user.
+func (r *received) place() string { return r.host + r.params }
+
+func parseReceived(text string) received {
+	r := received{uri: text}
+	if uri, ok := rewrite.ParseURI([]byte(text)); ok {
+		r.user, r.host, r.params = string(uri.User), string(uri.Host), string(uri.Params)
+		if uri.Port != 0 {
+			r.host = fmt.Sprintf("%s:%d", r.host, uri.Port)
+		}
+	}
+	return r
 }
 
 // contacts returns the Contacts of a response.
@@ -196,17 +213,10 @@ func contacts(m *rewrite.Message) (all []received) {
 		if !ok {
 			return all
 		}
-		a, ok := m.ParseAddress(value)
-		if !ok || a.Star {
-			continue
+		if a, ok := m.ParseAddress(value); ok && !a.Star {
+			c := parseReceived(string(m.Text(a.URI)))
+			c.expires = m.Expires(a)
+			all = append(all, c)
 		}
-		c := received{uri: string(m.Text(a.URI)), expires: m.Expires(a)}
-		if uri, ok := rewrite.ParseURI(m.Text(a.URI)); ok {
-			c.user, c.host, c.params = string(uri.User), string(uri.Host), string(uri.Params)
-			if uri.Port != 0 {
-				c.host = fmt.Sprintf("%s:%d", c.host, uri.Port)
-			}
-		}
-		all = append(all, c)
 	}
 }
