@@ -27,7 +27,7 @@ const monitoring = manifests + "/monitoring"
 // data, and every alert asks for what there is.
 func TestMonitoring(t *testing.T) {
 	t.Parallel()
-	lab := newAudioLab(t, JsSIP, Leg{"udp", "wss"})
+	lab := newAudioLab(t, JsSIP, Leg{"udp", "wss"}, "--rate=0") // the client asks as fast as it can
 	client := lab.newWebClient()
 	client.Register(t, account("alice"))
 	prometheus := startPrometheus(t, lab.Via)
