@@ -3,16 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"fmt"
-	"io"
-	"math/big"
-	"net"
 	"regexp"
 	"slices"
 	"strings"
@@ -318,91 +308,6 @@ func wantSteps(t *testing.T, got, want []string) {
 	}
 }
 
-// TestDoctorCertificate: what is wrong with the certificate of a SIP server.
-func TestDoctorCertificate(t *testing.T) {
-	dir := t.TempDir()
-	issue := func(until time.Duration, hosts ...string) (*tls.Certificate, string) {
-		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
-			t.Fatal(err)
-		}
-		template := &x509.Certificate{
-			SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority of the test"},
-			NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: time.Now().Add(until), IsCA: true, BasicConstraintsValid: true,
-		}
-		for _, host := range hosts {
-			if ip := net.ParseIP(host); ip != nil {
-				template.IPAddresses = append(template.IPAddresses, ip)
-			} else {
-				template.DNSNames = append(template.DNSNames, host)
-			}
-		}
-		der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, writePEM(t, dir, "ca.pem", "CERTIFICATE", der)
-	}
-	const year = 365 * 24 * time.Hour
-	tests := []struct {
-		name      string
-		until     time.Duration
-		host      string // "": the PBX's address
-		distrust  bool
-		mutual    bool // the PBX wants a certificate too
-		transport string
-		want      []string
-		blocked   bool
-	}{
-		{name: "good", until: year, transport: "tls", want: []string{
-			`ok certificate for 127\.\S+, by CN=authority of the test, until \d+-\d+-\d+`, `ok OPTIONS by TLS 200 OK after \S+`,
-		}},
-		{name: "ends soon", until: 48 * time.Hour, transport: "tls", want: []string{
-			`warning certificate it ends on \d+-\d+-\d+ → a new certificate at the SIP server`, `ok OPTIONS by TLS 200 OK after \S+`,
-		}},
-		{name: "has ended", until: -time.Hour, transport: "tls", blocked: true, want: []string{
-			`BLOCKER certificate x509: certificate has expired .* → a new certificate at the SIP server`,
-			`note REGISTER skipped: the SIP server does not answer → what is said above`,
-		}},
-		{name: "another name", until: year, host: "pbx.example", transport: "tls", blocked: true, want: []string{
-			`BLOCKER certificate x509: .* → a name that it has in --upstream \(pbx\.example\), or a certificate for 127\.\S+`,
-		}},
-		{name: "unknown authority", until: year, distrust: true, transport: "tls", blocked: true, want: []string{
-			`BLOCKER certificate x509: certificate signed by unknown authority → --upstream-ca=FILE with the certificate of CN=authority of the test`,
-		}},
-		{name: "wants one itself", until: year, mutual: true, transport: "tls", blocked: true, want: []string{
-			`BLOCKER OPTIONS by TLS .*certificate required → --upstream-cert and --upstream-key with a certificate that the SIP server accepts`,
-		}},
-		{name: "another name, and TLS is not asked for", until: year, host: "pbx.example", transport: "udp", want: []string{
-			`ok OPTIONS by UDP 200 OK after \S+`, `note certificate x509: .* → a name that it has .* \(only if --upstream shall say transport=tls\)`,
-		}},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			pbx := startDoctorPBX(t, doctorScript{})
-			host := tt.host
-			if host == "" {
-				host = pbx.ip
-			}
-			cert, ca := issue(tt.until, host)
-			config := &tls.Config{Certificates: []tls.Certificate{*cert}}
-			if tt.mutual {
-				config.ClientAuth = tls.RequireAnyClientCert
-			}
-			pbx.serveTLS(t, config)
-			args := []string{"--upstream=sip:" + pbx.ip + ";transport=" + tt.transport}
-			if !tt.distrust {
-				args = append(args, "--upstream-ca="+ca)
-			}
-			rows, status := doctorRun(t, args...)
-			if want := map[bool]int{false: exitOK, true: exitFailed}[tt.blocked]; status != want {
-				t.Errorf("exit status %d, want %d", status, want)
-			}
-			wantRows(t, rows, tt.want)
-		})
-	}
-}
-
 // TestDoctorBesideViaduct: a port that is taken is said, and another is used.
 func TestDoctorBesideViaduct(t *testing.T) {
 	taken := mustListen(t, "127.0.0.1:0")
@@ -439,49 +344,6 @@ func TestDoctorInterrupted(t *testing.T) {
 		t.Errorf("left registered: %s", left)
 	}
 }
-
-// TestDoctorSample: the page shows what the doctor prints of such a SIP server.
-func TestDoctorSample(t *testing.T) {
-	_, rest, _ := strings.Cut(readProjectFile(t, doctorPage), "<!-- sample -->\n```\n")
-	sample, _, _ := strings.Cut(rest, "```\n")
-	pbx := startDoctorPBX(t, doctorScript{maxDatagram: 1500, expires: 120, stranger: "180 Ringing"})
-	printed, _ := doctorPrints(t.Context(), t, append(doctorAccount(t), "--upstream=sip:"+pbx.ip)...)
-	printed = strings.NewReplacer(pbx.ip, "10.0.0.5", doctorUser, "1001").Replace(printed)
-	printed = regexp.MustCompile(`127\.0\.0\.1:\d+`).ReplaceAllString(printed, "10.0.0.7:5070")
-	printed = strings.ReplaceAll(printed, "127.0.0.1", "10.0.0.7")
-	printed = regexp.MustCompile(`after \S+`).ReplaceAllString(printed, "after 1ms")
-	printed = regexp.MustCompile(`whole, \d+ characters`).ReplaceAllString(printed, "whole, 59 characters")
-	if printed != sample {
-		t.Errorf("%s should show\n%s", doctorPage, printed)
-	}
-}
-
-// TestDocsDoctorFlags: the table of the doctor's own flags is what the code says.
-func TestDocsDoctorFlags(t *testing.T) {
-	parser, _, err := newParser(new(commands), io.Discard)
-	if err != nil {
-		t.Fatal(err)
-	}
-	gateways := map[string]bool{}
-	for _, flag := range model(t) {
-		gateways[flag.Name] = true
-	}
-	table := "| flag | meaning |\n|---|---|\n"
-	for _, command := range parser.Model.Children {
-		if command.Name != "doctor" {
-			continue
-		}
-		for _, flag := range command.Flags {
-			if !gateways[flag.Name] {
-				table += fmt.Sprintf("| `%s` | %s |\n", flag, cell(flag.Help))
-			}
-		}
-	}
-	wantSectionIn(t, doctorPage, "flags", table)
-}
-
-// doctorPage is the page about the doctor.
-const doctorPage = "deploy/doctor.md"
 
 // TestDoctorUsage: what is wrong is said in one line, and nothing is tried.
 func TestDoctorUsage(t *testing.T) {
