@@ -16,7 +16,7 @@ ALLOCTEST   = $(GO) test -run=Alloc -count=1 ./rewrite ./transport ./gateway ./g
 
 PHONE       = cmd/viaduct-demo/phone
 
-.PHONY: demo demo-picture phone build test test-full setup lint fmt fuzz bench microbench vuln
+.PHONY: demo demo-picture phone build test test-full setup lint fmt fuzz bench microbench instructions vuln
 
 demo: phone ## viaduct with a PBX and a phone page, on this machine; DEMO_FLAGS are its flags
 	$(GO) run ./cmd/viaduct-demo $(DEMO_FLAGS)
@@ -70,6 +70,9 @@ bench: build ## viaduct under load beside other servers, on this machine; BENCH_
 
 microbench: ## what one message costs; 0 allocs/op is a test, the time is not
 	$(GO) test -run='^$$' -bench=. -benchmem ./rewrite ./gateway ./gateway/transaction
+
+instructions: ## what one message may cost, counted anew for the test that guards it
+	VIADUCT_RENEW_INSTRUCTIONS=1 $(GO) test -count=1 ./cmd/viaduct-load/guard
 
 vuln: ## known vulnerabilities; needs the vulnerability database
 	$(GOVULNCHECK) ./...

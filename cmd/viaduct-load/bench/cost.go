@@ -31,7 +31,8 @@ func spreadOf(values []float64) spread {
 		return spread{}
 	}
 	values = slices.Sorted(slices.Values(values))
-	return spread{values[len(values)/2], values[0], values[len(values)-1]}
+	middle := len(values) / 2
+	return spread{(values[middle] + values[(len(values)-1)/2]) / 2, values[0], values[len(values)-1]}
 }
 
 // show is the figure with its spread.

@@ -15,22 +15,24 @@ import (
 	"viaduct/cmd/viaduct-load/socket"
 )
 
-// A Secure is browsers that came by wss and do nothing but answer pings. What
+// A Secure is browsers that came by wss, ask OPTIONS once and then do nothing
+// but answer pings. What
 // they cost themselves is not measured, so each is a goroutine.
 type Secure struct {
-	cfg    Config
-	tls    *tls.Config
-	mu     sync.Mutex
-	conns  []net.Conn
-	closed int
-	ending bool
-	wrong  error
+	cfg     Config
+	tls     *tls.Config
+	mu      sync.Mutex
+	options *shape
+	conns   []net.Conn
+	closed  int
+	ending  bool
+	wrong   error
 }
 
 // AssembleTLS makes browsers without connections.
 func AssembleTLS(cfg Config) *Secure {
 	// The certificate was made for this measurement alone.
-	return &Secure{cfg: cfg, tls: &tls.Config{InsecureSkipVerify: true}}
+	return &Secure{cfg: cfg, tls: &tls.Config{InsecureSkipVerify: true}, options: newShapes(cfg.Answerer.String()).first[Options]}
 }
 
 // Rise opens the connections that are missing. They cannot register.
@@ -96,13 +98,20 @@ func (s *Secure) open(ctx context.Context, i int) error {
 	if err := socket.CheckUpgraded(answer); err != nil {
 		return err
 	}
+	// Who says nothing for half a minute is sent away.
+	s.mu.Lock()
+	frame := bytes.Clone(s.options.numbered(i, firstNumber))
+	s.mu.Unlock()
+	if _, err := conn.Write(frame); err != nil {
+		return err
+	}
 	go s.serve(conn)
 	return nil
 }
 
 // serve answers pings until the connection ends.
 func (s *Secure) serve(conn net.Conn) {
-	buf := make([]byte, 256)
+	buf := make([]byte, 1024)
 	for {
 		n, err := conn.Read(buf)
 		if err == nil && n >= 2 && buf[0] == 0x89 {
