@@ -82,6 +82,9 @@ func (g *Gateway) adminPages() http.Handler {
 	if g.cfg.AdminPprof {
 		mux.Handle("GET /debug/pprof/", onlyHere(profiles()))
 	}
+	if g.cfg.AdminOther != nil {
+		mux.Handle("GET /", onlyHere(g.cfg.AdminOther))
+	}
 	return mux
 }
 

@@ -115,3 +115,19 @@ func (l *lab) askFrom(addr, path string) (status int, body string) {
 	}
 	return response.StatusCode, string(text)
 }
+
+// TestOtherPages: what is added to the admin listener is for this machine's own clients.
+func TestOtherPages(t *testing.T) {
+	l := newLab(t, withAdmin, func(c *Config) {
+		c.AdminOther = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "other "+r.URL.Path) })
+	})
+	if status, header, body := l.ask(http.MethodGet, "/trace/x"); status != http.StatusOK || body != "other /trace/x" || header.Get("X-Frame-Options") != "DENY" {
+		t.Errorf("%d %q %v", status, body, header)
+	}
+	if status, _, body := l.ask(http.MethodGet, "/healthz"); status != http.StatusOK || body != "ok\n" {
+		t.Errorf("/healthz: %d %q", status, body)
+	}
+	if status, body := l.askFrom("127.0.0.6", "/trace/"); status != http.StatusForbidden || !strings.Contains(body, "only for clients on this machine") {
+		t.Errorf("a sidecar gets %d %q", status, body)
+	}
+}

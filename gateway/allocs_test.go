@@ -73,3 +73,48 @@ func TestMediaDoesNotAllocate(t *testing.T) {
 		}
 	})
 }
+
+// TestTraceDoesNotAllocate: a message that no viewer of the trace has asked for
+// leaves no garbage either.
+func TestTraceDoesNotAllocate(t *testing.T) {
+	for name, filter := range map[string]TraceFilter{
+		"call":       {CallID: "another"},
+		"user":       {User: "nobody-that-is-here@pbx.example.with.a.long.name"},
+		"connection": {Connection: 1},
+	} {
+		for way, lay := range lay {
+			t.Run(name+" "+way, func(t *testing.T) {
+				l := newLab(t, stateless)
+				tr := lay(l, l.phone("alice"))
+				trace, err := l.gw.Trace(filter)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer trace.Close()
+				if n := testing.AllocsPerRun(1000, tr.relay); n != 0 {
+					t.Errorf("%v allocations a message", n)
+				}
+			})
+		}
+	}
+}
+
+// TestHEPDoesNotAllocate: copies for a collector are made in memory that there is.
+func TestHEPDoesNotAllocate(t *testing.T) {
+	for name, lay := range lay {
+		t.Run(name, func(t *testing.T) {
+			l := preparedLab(t)
+			stateless(&l.cfg)
+			homer := l.newHomer()
+			_ = homer.conn.SetReadBuffer(1 << 10) // it need not read
+			l.start()
+			tr := lay(l, l.phone("alice"))
+			for range 5000 { // until every buffer is as large as it gets
+				tr.relay()
+			}
+			if n := testing.AllocsPerRun(1000, tr.relay); n != 0 {
+				t.Errorf("%v allocations a message", n)
+			}
+		})
+	}
+}

@@ -276,6 +276,6 @@ func BenchmarkTraceUnwatched(b *testing.B) {
 	g, w := &Gateway{}, &work{}
 	b.ReportAllocs()
 	for b.Loop() {
-		g.traceRelayed(Up, nil, transport.ProtoUDP, netip.AddrPort{}, w)
+		g.traceRelayed(Up, nil, transport.Source{}, w)
 	}
 }

@@ -168,7 +168,7 @@ func (g *Gateway) sendBy(f *flow, w *work, to *leg) Reason {
 		return ReasonUpstreamTooLarge
 	}
 	g.noteInvite(w, to)
-	g.traceRelayed(Up, f, to.target.Proto, to.target.Addr, w)
+	g.traceRelayed(Up, f, farEnd(&to.target), w)
 	f.activity.opens(&w.msg, Up)
 	if err := g.sendTo(f, w, to); err != nil {
 		if to == to.upstream.main() {
@@ -274,7 +274,7 @@ func (g *Gateway) responseUp(f *flow, w *work) {
 	}
 	g.logRelayed("up", w)
 	g.stats.relayed(Up, m)
-	g.traceRelayed(Up, f, transport.Proto(w.down.Proto), w.down.Source, w)
+	g.traceRelayed(Up, f, transport.Source{Proto: transport.Proto(w.down.Proto), Addr: w.down.Source}, w)
 	f.activity.opens(m, Up)
 	if !g.replyUp(f, w, back, &next) {
 		g.refuse(f, w, ReasonPBXGone)

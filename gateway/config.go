@@ -132,6 +132,12 @@ type Config struct {
 	// AdminPprof adds the profiles of net/http/pprof there, for this machine's own
 	// clients alone.
 	AdminPprof bool
+	// AdminOther answers the requests for other paths there that are made on this
+	// machine, by its own clients. Default: 404.
+	AdminOther http.Handler
+	// HEP is the address of a collector, "host:port", that gets a copy of every
+	// message by HEP version 3. Default: none.
+	HEP string
 	// DrainTimeout bounds how long calls are waited for at the end. Default 30 s.
 	DrainTimeout time.Duration
 

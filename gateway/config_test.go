@@ -80,6 +80,9 @@ func TestInvalidConfig(t *testing.T) {
 		{"rtpengine", func(c *Config) { c.RTPEngines = []string{"127.0.0.1:2223", "127.0.0.1:2223"} }},
 		{"rtpengine-direction", func(c *Config) { c.RTPEngineInterfaces = Interfaces{"public", "private"} }},
 		{"admin-pprof", func(c *Config) { c.AdminPprof = true }},
+		{"hep", func(c *Config) { c.HEP = "homer.example" }},
+		{"hep", func(c *Config) { c.HEP = ":9060" }},
+		{"hep", func(c *Config) { c.HEP = "homer.example:0" }},
 		{"rtpengine-optional", func(c *Config) { c.RTPEngineOptional = true }},
 	} {
 		cfg := Config{Upstreams: upstreams(t, "sip:127.0.0.1")}

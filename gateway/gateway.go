@@ -17,7 +17,8 @@
 // media.go what is bridged by rtpengine, mediaqueue.go what waits for that,
 // mediaend.go when that is over,
 // refuse.go what is not relayed and who is told, rate.go and guessing.go who sends
-// too much or tries passwords, trace.go who looks on, logfields.go what the log says.
+// too much or tries passwords, passing.go what passes, trace.go who looks on,
+// logfields.go what the log says.
 package gateway
 
 import (
@@ -37,6 +38,7 @@ import (
 	"github.com/gobwas/ws"
 	"go.uber.org/zap"
 
+	"viaduct/gateway/hep"
 	"viaduct/gateway/transaction"
 	"viaduct/rewrite"
 	"viaduct/transport"
@@ -84,6 +86,8 @@ type Gateway struct {
 	refused refusals
 	stats   stats
 	traces  traces
+
+	hep *hep.Sender // nil: messages are not copied
 
 	admin    admin
 	serving  atomic.Bool // every listener is open
@@ -133,6 +137,7 @@ func New(cfg Config) (*Gateway, error) {
 		return nil, fmt.Errorf("--token-key-file: %s: %w", cfg.TokenKeyFile, err)
 	}
 	g.keys.Store(keys)
+	g.hep = g.newHEP()
 	return g, g.loadCertificates()
 }
 
@@ -166,6 +171,9 @@ func (g *Gateway) Serve(ctx context.Context) error {
 	running.Go(func() { g.runHealth(ctx) })
 	if g.media != nil {
 		running.Go(func() { g.media.Run(ctx) })
+	}
+	if g.hep != nil {
+		running.Go(func() { g.hep.Run(ctx) })
 	}
 	g.serving.Store(true)
 	if g.cfg.Ready != nil {

@@ -185,6 +185,7 @@ func (g *Gateway) await(from transport.Source, w *work, via *rewrite.ViaHop, tok
 	switch {
 	case m.Is("CANCEL") && g.cancelHeld(from, w, via, id):
 	case !lost && g.awaits(from, w, via, id):
+		g.traceAbsorbed(nil, from, w)
 	case g.hold(&heldMessage{id: id, token: *token, from: from}, w):
 	default:
 		g.giveUp(from, w, ReasonNoConnection)
@@ -225,6 +226,7 @@ func (g *Gateway) cancelHeld(from transport.Source, w *work, via *rewrite.ViaHop
 		g.transactions.Arrived(id, false, 0)
 	}
 	g.answerHeld(from, w, rewrite.Answer{Status: 200, Phrase: "OK"})
+	g.traceOwn(from, w)
 	for _, h := range taken {
 		g.answerText(h, rewrite.Answer{Status: 487, Phrase: "Request Terminated"})
 	}
@@ -237,6 +239,7 @@ func (g *Gateway) answerText(h *heldMessage, a rewrite.Answer) {
 	defer g.works.put(w)
 	if w.msg.Scan(h.text) == rewrite.Sound && w.msg.Answerable() {
 		g.answerHeld(h.from, w, a)
+		g.traceOwn(h.from, w)
 	}
 }
 
@@ -396,5 +399,5 @@ func (g *Gateway) giveUp(from transport.Source, w *work, r Reason) {
 	if a := g.answerFor(r, &w.msg); a.Status != 0 {
 		g.answerHeld(from, w, a)
 	}
-	g.traceRefused(TraceEvent{Direction: Down, Reason: r, Transport: from.Proto, Peer: from.Addr}, nil, w)
+	g.traceRefused(Down, r, nil, from, w)
 }

@@ -31,6 +31,7 @@ func LogFields() []LogField {
 		{"upstream", "the SIP server as --upstream names it"},
 		{"alias", "a name of --upstream's ;alias="},
 		{"engine", "the rtpengine as --rtpengine names it"},
+		{"collector", "--hep"},
 		{"kind", "what kind of body waited for rtpengine"},
 		{"call", "rtpengine's name for a call"},
 		{"url", "--auth-url"},

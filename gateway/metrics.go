@@ -106,6 +106,10 @@ var metrics = []metric{
 		show(float64(g.stats.moved.Load()))
 	}},
 	{counter, "viaduct_bodies_total", "With --rtpengine: bodies of INVITEs, UPDATEs, their responses and ACKs, by what became of them. A foreign one is no application/sdp.", []string{"outcome"}, (*Gateway).showBodies},
+	{gauge, "viaduct_trace_viewers", "Viewers of the live trace.", nil, func(g *Gateway, show show) {
+		show(float64(len(g.traces.all())))
+	}},
+	{counter, "viaduct_hep_copies_total", "With --hep: copies of messages, by what became of them. One is dropped where the queue is full, failed where the collector cannot be reached or the message is too large for a datagram.", []string{"outcome"}, (*Gateway).showCopies},
 	{gauge, "viaduct_rtpengine_up", "1 if the rtpengine answers, else 0.", []string{"engine"}, engineMetric(func(s *rtpengine.Stats) float64 {
 		if s.Up {
 			return 1
@@ -185,6 +189,16 @@ func (g *Gateway) showBodies(show show) {
 	for outcome := range numBodyOutcomes {
 		show(float64(g.media.bodies[outcome].Load()), outcome.String())
 	}
+}
+
+func (g *Gateway) showCopies(show show) {
+	if g.hep == nil {
+		return
+	}
+	s := g.hep.Stats()
+	show(float64(s.Sent), "sent")
+	show(float64(s.Dropped), "dropped")
+	show(float64(s.Failed), "failed")
 }
 
 // engineMetric shows one number of each rtpengine.

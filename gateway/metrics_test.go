@@ -50,7 +50,7 @@ func TestMetricsLint(t *testing.T) {
 
 // TestMetricsAreListed: what is shown is what the documentation lists.
 func TestMetricsAreListed(t *testing.T) {
-	l := newTLSLab(t, func(l *tlsLab) { l.cfg.RTPEngines = []string{"127.0.0.1:9"} })
+	l := newTLSLab(t, func(l *tlsLab) { l.cfg.RTPEngines, l.cfg.HEP = []string{"127.0.0.1:9"}, "127.0.0.1:9" })
 	_, types := l.gathered(l.gw.registry())
 	for _, m := range Metrics() {
 		if types[m.Name] != m.Type {

@@ -99,6 +99,7 @@ func (g *Gateway) writeDown(from transport.Source, w *work, hop *rewrite.ViaHop,
 		return true
 	}
 	if w.waiting == nil && g.repeats(from.Proto) && !g.arrives(w, hop, to) {
+		g.traceAbsorbed(to, from, w)
 		g.probeSilent(w, hop, to)
 		return true
 	}
@@ -114,7 +115,7 @@ func (g *Gateway) writeDown(from transport.Source, w *work, hop *rewrite.ViaHop,
 	g.endMedia(m, token.ID, nil)
 	g.rewriteDown(from, w, hop, token.Key, by)
 	g.stats.relayed(Down, m)
-	g.traceRelayed(Down, to, from.Proto, from.Addr, w)
+	g.traceRelayed(Down, to, from, w)
 	to.activity.opens(m, Down)
 	if to.conn.Send(w.out) != nil {
 		g.clients.leave(to)
@@ -172,6 +173,7 @@ func (g *Gateway) responseTo(from transport.Source, w *work, seal []byte) {
 		g.deliver(to) // what came before it goes before it
 	}
 	if w.waiting == nil && g.repeats(from.Proto) && !g.answered(from, to, w, seal) {
+		g.traceAbsorbed(to, from, w)
 		return
 	}
 	if to != nil && g.passDown(from, to, w) {
@@ -204,7 +206,7 @@ func (g *Gateway) passDown(from transport.Source, to *flow, w *work) bool {
 	w.out = w.respDown.Append(w.out[:0], m)
 	g.logRelayed("down", w)
 	g.stats.relayed(Down, m)
-	g.traceRelayed(Down, to, from.Proto, from.Addr, w)
+	g.traceRelayed(Down, to, from, w)
 	to.activity.opens(m, Down)
 	last := g.judge(to, w)
 	if to.conn.Send(w.out) != nil {
@@ -345,7 +347,7 @@ func (g *Gateway) undeliverable(to transport.Target, msg []byte, err error) {
 	g.suspectAt(to, err)
 	g.log.Warn("upstream unreachable", zap.Stringer("remote", to.Addr), zap.Stringer("transport", to.Proto), zap.Error(err))
 	g.writeAnswer(w, r, netip.AddrPort{})
-	g.traceRefused(TraceEvent{Direction: Up, Reason: r, Transport: to.Proto, Peer: to.Addr}, nil, w)
+	g.traceRefused(Up, r, nil, farEnd(&to), w)
 	if len(w.out) > 0 {
 		g.answerUp(transport.Source{Proto: to.Proto, Addr: to.Addr}, w.out)
 	}
@@ -359,6 +361,7 @@ func (g *Gateway) answerUp(from transport.Source, msg []byte) {
 	if w.msg.Scan(msg) != rewrite.Sound {
 		return
 	}
+	w.own = true
 	if seal, ok := g.openUp(w); ok {
 		g.responseTo(from, w, seal)
 	}

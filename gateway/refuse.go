@@ -63,7 +63,7 @@ func (g *Gateway) refuse(f *flow, w *work, r Reason) {
 		g.writeRefused(entry, w, zap.String("side", "browser"), zap.ByteString("client", f.clientIP), zap.Stringer("remote", f.conn.RemoteAddr()))
 	}
 	g.writeAnswer(w, r, netip.AddrPort{})
-	g.traceRefused(TraceEvent{Direction: Up, Reason: r}, f, w)
+	g.traceRefused(Up, r, f, transport.Source{}, w)
 	if len(w.out) > 0 {
 		_ = f.conn.Send(w.out) // a browser that is gone needs no answer
 	}
@@ -73,7 +73,7 @@ func (g *Gateway) refuse(f *flow, w *work, r Reason) {
 func (g *Gateway) refuseDown(from transport.Source, w *work, r Reason) {
 	g.noteRefusedDown(from, w, r)
 	g.writeAnswer(w, r, from.Addr)
-	g.traceRefused(TraceEvent{Direction: Down, Reason: r, Transport: from.Proto, Peer: from.Addr}, nil, w)
+	g.traceRefused(Down, r, nil, from, w)
 	if len(w.out) > 0 {
 		_ = g.sip.Reply(from, w.out) // the sender repeats what it needs an answer to
 	}

@@ -1,7 +1,7 @@
 package gateway
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"net/netip"
@@ -10,7 +10,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
+	"viaduct/rewrite"
 	"viaduct/transport"
 )
 
@@ -34,18 +36,25 @@ const (
 	TraceRefused TraceKind = "refused"
 	// TraceAnswered is a request that the gateway answered by itself.
 	TraceAnswered TraceKind = "answered"
+	// TraceRepeated is a message that the gateway sent to the SIP side again.
+	TraceRepeated TraceKind = "repeated"
+	// TraceAbsorbed is a duplicate from the SIP side that no browser gets.
+	TraceAbsorbed TraceKind = "absorbed"
+	// TraceOwn is a message that the gateway made in the place of one of the sides.
+	TraceOwn TraceKind = "own"
 )
 
-// TraceEvent is one message that came to the gateway. Its text is fit for a
-// screen: credentials, tokens and seals are masked as they are in the log, and
-// every line ends in LF.
+// TraceEvent is one message that came to the gateway, or went from it. Its text is
+// fit for a screen: what could be used by who sees it is masked, and a body is
+// as long as its Content-Length says nevertheless. Lines end as they came.
 type TraceEvent struct {
 	// Time is when the gateway had decided, just before anything was sent.
 	Time time.Time
 	// Connection is the random id of the browser's connection, 0 if there is none.
 	Connection uint64
-	// Browser is the address of that connection's other end.
-	Browser netip.AddrPort
+	// Browser is the address of that connection's other end, BrowserLocal that of
+	// the gateway's.
+	Browser, BrowserLocal netip.AddrPort
 	// User is the address-of-record that the connection last registered, else
 	// the one that it last used; empty if it is not known.
 	User string
@@ -54,29 +63,52 @@ type TraceEvent struct {
 	// Kind is what became of it, and Reason why if it was not relayed.
 	Kind   TraceKind
 	Reason Reason
-	// Transport and Peer are the SIP side's end; Peer is not valid for what a
-	// browser sent and was not relayed.
-	Transport transport.Proto
-	Peer      netip.AddrPort
+	// Transport and Peer are the SIP side's end, PeerLocal is the gateway's; Peer is
+	// not valid for what a browser sent and was not relayed.
+	Transport       transport.Proto
+	Peer, PeerLocal netip.AddrPort
 	// CallID and StartLine are empty if the message has none that can be read.
 	CallID, StartLine string
-	// Before is the message as it came. After is what was sent on, or the answer
-	// of the gateway; it is empty for a message that was dropped.
+	// Before is the message as it came, empty for one that the gateway repeats or
+	// made itself. After is what was sent on, or the answer of the gateway; it is
+	// empty for a message that was dropped.
 	Before, After string
 }
 
-// Trace is one viewer of all that passes a gateway from when it was opened. It
+// TraceFilter says which messages a viewer wants: those for which all of it holds
+// that is set. The zero value wants every message.
+type TraceFilter struct {
+	// CallID is the Call-ID, as it is or as a TraceEvent shows it.
+	CallID string
+	// User is a user, or an address-of-record (user@host): that of the browser, or
+	// of the message's From or To.
+	User string
+	// Connection is the id of a browser's connection.
+	Connection uint64
+}
+
+// Trace is one viewer of what passes a gateway from when it was opened. It
 // holds what was not read yet, within bounds: a viewer that is slow loses the
-// oldest events and is told how many; it never holds up a message. Its methods
-// are safe for concurrent use.
+// oldest events and is told how many, and of a flood it gets no more than can be
+// looked at; it never holds up a message. Its methods are safe for concurrent use.
 type Trace struct {
 	of      *traces
+	filter  TraceFilter
+	masks   func() masker
 	arrived chan struct{} // holds one token while something waits
 
 	mu      sync.Mutex
 	waiting []*passed
 	bytes   int
 	lost    uint64
+	closed  bool
+	second  allowance
+}
+
+// allowance is what a viewer has been given in the current second.
+type allowance struct {
+	began         time.Time
+	events, bytes int
 }
 
 // passed is an event whose text is not masked yet: that is left to the viewers,
@@ -88,11 +120,14 @@ type passed struct {
 
 func (p *passed) size() int { return len(p.callID) + len(p.before) + len(p.after) }
 
-// Bounds of the viewers, and of what waits for each of them.
+// Bounds of the viewers, of what waits for each of them, and of what is copied
+// for it in a second.
 const (
-	maxTraces     = 8
-	maxTraceWait  = 1024
-	maxTraceBytes = 1 << 20
+	maxTraces      = 8
+	maxTraceWait   = 1024
+	maxTraceBytes  = 1 << 20
+	maxTraceRate   = 1000
+	maxTraceVolume = 4 << 20
 )
 
 // ErrTooManyTraces is returned by [Gateway.Trace] when eight viewers look already.
@@ -103,16 +138,15 @@ var ErrTraceClosed = errors.New("the trace is closed")
 
 // Trace lets a viewer see what passes from now on; the caller closes it. The
 // only error is [ErrTooManyTraces].
-func (g *Gateway) Trace() (*Trace, error) {
+func (g *Gateway) Trace(filter TraceFilter) (*Trace, error) {
 	s := &g.traces
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.open) == maxTraces {
+	if s.viewers() == maxTraces {
 		return nil, ErrTooManyTraces
 	}
-	t := &Trace{of: s, arrived: make(chan struct{}, 1)}
-	s.open = append(s.open, t)
-	s.watched.Store(true)
+	t := &Trace{of: s, filter: filter, masks: g.masker, arrived: make(chan struct{}, 1)}
+	s.set(append(slices.Clone(s.all()), t))
 	return t, nil
 }
 
@@ -131,8 +165,9 @@ func (t *Trace) Next(ctx context.Context) (events []TraceEvent, lost uint64, err
 		}
 		var waiting []*passed
 		waiting, lost = t.take()
+		k := t.masks()
 		for _, p := range waiting {
-			events = append(events, p.masked())
+			events = append(events, p.masked(&k))
 		}
 	}
 	return events, lost, nil
@@ -142,14 +177,17 @@ func (t *Trace) Next(ctx context.Context) (events []TraceEvent, lost uint64, err
 func (t *Trace) Close() {
 	t.of.mu.Lock()
 	defer t.of.mu.Unlock()
-	i := slices.Index(t.of.open, t)
+	open := slices.Clone(t.of.all())
+	i := slices.Index(open, t)
 	if i < 0 {
 		return
 	}
-	t.of.open = slices.Delete(t.of.open, i, i+1)
-	t.of.watched.Store(len(t.of.open) > 0)
+	t.of.set(slices.Delete(open, i, i+1))
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	close(t.arrived)
-	t.take()
+	t.closed = true // for who still has it in the old list
+	t.waiting, t.bytes, t.lost = nil, 0, 0
 }
 
 func (t *Trace) take() (waiting []*passed, lost uint64) {
@@ -160,9 +198,29 @@ func (t *Trace) take() (waiting []*passed, lost uint64) {
 	return waiting, lost
 }
 
+// affords reports whether a viewer is to have a message of that size in this
+// second; if not, that is counted, and nothing is copied.
+func (t *Trace) affords(size int, now time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if now.Sub(t.second.began) >= time.Second {
+		t.second = allowance{began: now}
+	}
+	if t.second.events >= maxTraceRate || t.second.bytes+size > maxTraceVolume {
+		t.lost++
+		return false
+	}
+	t.second.events++
+	t.second.bytes += size
+	return true
+}
+
 func (t *Trace) add(p *passed) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.closed {
+		return
+	}
 	t.waiting = append(t.waiting, p)
 	t.bytes += p.size()
 	for len(t.waiting) > maxTraceWait || t.bytes > maxTraceBytes {
@@ -177,55 +235,94 @@ func (t *Trace) add(p *passed) {
 	}
 }
 
-func (p *passed) masked() TraceEvent {
+func (p *passed) masked(k *masker) TraceEvent {
 	e := p.event
-	e.User, e.CallID = maskTokens(e.User), maskTokens(string(p.callID))
-	e.Before, e.After = mask(p.before), mask(p.after)
-	e.StartLine, _, _ = strings.Cut(e.Before, "\n")
+	e.User, e.CallID = maskTokens(e.User), string(k.callID(nil, p.callID))
+	e.Before, e.After = readable8(k.append(nil, p.before)), readable8(k.append(nil, p.after))
+	first := cmp.Or(e.Before, e.After)
+	if end := strings.IndexAny(first, "\r\n"); end >= 0 {
+		first = first[:end]
+	}
+	e.StartLine = first
 	return e
+}
+
+// readable8 makes UTF-8 of text, and keeps its length: who shows it as a packet
+// needs that.
+func readable8(text []byte) string {
+	for rest := text; len(rest) > 0; {
+		r, size := utf8.DecodeRune(rest)
+		if r == utf8.RuneError && size == 1 {
+			rest[0] = '?'
+		}
+		rest = rest[size:]
+	}
+	return string(text)
 }
 
 // traces are the open viewers. The zero value has none.
 type traces struct {
-	watched atomic.Bool // whether there are any: all that a message costs without
+	open atomic.Pointer[[]*Trace] // nil: nobody looks, which is all that a message asks
 
-	mu   sync.Mutex
-	open []*Trace
+	mu sync.Mutex // held to replace open
 }
 
-// traceRelayed shows the viewers a message just before it is sent, as w.out, to
-// or from that end of the SIP side.
-func (g *Gateway) traceRelayed(d Direction, f *flow, proto transport.Proto, peer netip.AddrPort, w *work) {
-	if g.traces.watched.Load() {
-		g.trace(TraceEvent{Direction: d, Kind: TraceRelayed, Transport: proto, Peer: peer}, f, w)
+func (s *traces) all() []*Trace {
+	if open := s.open.Load(); open != nil {
+		return *open
 	}
+	return nil
 }
 
-// traceRefused shows them one that is not relayed; w.out is the answer to it, if
-// there is one.
-func (g *Gateway) traceRefused(e TraceEvent, f *flow, w *work) {
-	if !g.traces.watched.Load() {
+func (s *traces) viewers() int { return len(s.all()) }
+
+// set replaces the viewers. mu is held.
+func (s *traces) set(open []*Trace) {
+	if len(open) == 0 {
+		s.open.Store(nil)
 		return
 	}
-	e.Kind = TraceRefused
-	if len(w.out) > 0 {
-		e.Kind = TraceAnswered
-	}
-	g.trace(e, f, w)
+	s.open.Store(&open)
 }
 
-// trace adds what a viewer wants to know of the message of w. Flow f is nil
-// where no browser is known.
-func (g *Gateway) trace(e TraceEvent, f *flow, w *work) {
-	e.Time = time.Now()
-	if f != nil {
-		e.Connection, e.Browser, e.User = f.id, f.conn.RemoteAddr(), f.user()
+// wants reports whether a message, of a flow or nil, is one that a viewer has
+// asked for. It allocates nothing for one that is not.
+func (f *TraceFilter) wants(of *flow, m *rewrite.Message) bool {
+	return (f.Connection == 0 || of != nil && of.id == f.Connection) &&
+		(f.CallID == "" || f.hasCallID(m.Text(m.CallID))) &&
+		(f.User == "" || of != nil && of.is(f.User) || f.names(m, m.From) || f.names(m, m.To))
+}
+
+// hasCallID compares what a viewer was shown too: what is masked there begins as
+// the Call-ID does.
+func (f *TraceFilter) hasCallID(callID []byte) bool {
+	if string(callID) == f.CallID {
+		return true
 	}
-	m := &w.msg
-	p := &passed{event: e, callID: bytes.Clone(m.Text(m.CallID)), before: bytes.Clone(m.Raw), after: bytes.Clone(w.out)}
-	g.traces.mu.Lock()
-	defer g.traces.mu.Unlock()
-	for _, t := range g.traces.open {
-		t.add(p)
+	shown, _, masked := strings.Cut(f.CallID, "***")
+	return masked && strings.HasPrefix(string(callID), shown) && maskTokens(string(callID)) == f.CallID
+}
+
+// names reports whether a From or To is the user's.
+func (f *TraceFilter) names(m *rewrite.Message, address rewrite.Span) bool {
+	a, ok := m.ParseAddress(address)
+	if !ok {
+		return false
 	}
+	uri, ok := rewrite.ParseURI(m.Text(a.URI))
+	if !ok {
+		return false
+	}
+	user, host, whole := strings.Cut(f.User, "@")
+	return string(uri.User) == user && (!whole || string(uri.Host) == host)
+}
+
+// is reports whether a user, or address-of-record, was seen here.
+func (f *flow) is(user string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.ContainsFunc(f.seen, func(c contact) bool {
+		n := len(user)
+		return len(c.aor) >= n && string(c.aor[:n]) == user && (len(c.aor) == n || c.aor[n] == '@')
+	})
 }

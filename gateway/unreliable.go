@@ -19,7 +19,8 @@ import (
 func (g *Gateway) newTransactions() *transaction.Table {
 	return transaction.New(transaction.Config{
 		Max: max(g.cfg.MaxTransactions, 0), MaxBytes: g.cfg.MaxTransactionMemory,
-		Send: func(to transaction.Peer, msg []byte) {
+		Send: func(to transaction.Peer, flow uint64, msg []byte) {
+			g.traceRepeated(to, flow, msg)
 			// What the kernel does not take now is sent once more later.
 			_ = g.sip.Send(transport.Target{Proto: transport.ProtoUDP, Addr: to.Addr, Local: to.Local}, msg)
 		},
@@ -182,6 +183,7 @@ func (g *Gateway) substituteAck(from transport.Source, to *flow, w *work, id uin
 	g.transactions.Substitute(id, &msg)
 	if to == nil {
 		g.stats.ownAcks.Add(1)
+		g.traceOwn(farEnd(&leg.target), invite)
 		_ = g.sip.Send(leg.target, invite.out) // sent again when the refusal comes again
 	}
 }

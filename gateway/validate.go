@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -130,6 +131,11 @@ func (c *Config) validateOperation() error {
 			return fmt.Errorf("--admin: %w", err)
 		}
 	}
+	if c.HEP != "" {
+		if host, port, err := net.SplitHostPort(c.HEP); err != nil || host == "" || !isPort(port) {
+			return fmt.Errorf("--hep: %q is not host:port", c.HEP)
+		}
+	}
 	switch {
 	case c.Admin == "" && c.AdminPprof:
 		return errors.New("--admin-pprof: needs --admin")
@@ -191,6 +197,12 @@ func checkAddr(addr string) error {
 		return fmt.Errorf("%q has no valid port", addr)
 	}
 	return nil
+}
+
+// isPort reports whether text is the number of a port that can be sent to.
+func isPort(text string) bool {
+	number, err := strconv.ParseUint(text, 10, 16)
+	return err == nil && number > 0
 }
 
 func pair(a, aValue, b, bValue string) error {

@@ -48,6 +48,7 @@ type work struct {
 
 	restore func(user []byte) []byte // restoreContact, bound once: binding allocates
 
+	own   bool      // the gateway made the message itself
 	began time.Time // zero: not timed
 }
 
@@ -94,6 +95,6 @@ func (p *workPool) put(w *work) {
 		w.began = time.Time{}
 	}
 	w.msg.Raw = nil
-	w.waiting, w.parked, w.body, w.media, w.batch = nil, false, nil, rewrite.Media{}, nil
+	w.waiting, w.parked, w.body, w.media, w.batch, w.own = nil, false, nil, rewrite.Media{}, nil, false
 	p.pool.Put(w)
 }

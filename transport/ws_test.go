@@ -284,6 +284,9 @@ func TestWSMessages(t *testing.T) {
 	if got := c.RemoteAddr().String(); got != p.LocalAddr().String() {
 		t.Errorf("RemoteAddr %s, dialled from %s", got, p.LocalAddr())
 	}
+	if got := c.LocalAddr().String(); got != p.RemoteAddr().String() {
+		t.Errorf("LocalAddr %s, dialled %s", got, p.RemoteAddr())
+	}
 	if c.Host() != "gw.example.com" || c.ID() == 0 {
 		t.Errorf("Host %q, ID %x", c.Host(), c.ID())
 	}

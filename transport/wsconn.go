@@ -36,6 +36,7 @@ type WSConn struct {
 	id     uint64
 	host   unique.Handle[string] // most connections name the same one
 	remote netip.AddrPort
+	local  unique.Handle[netip.AddrPort] // all of a listener's have one of few
 
 	cause   atomic.Uint32 // a CloseCause; open until closing begins
 	writing sync.Mutex    // orders frames, a close frame last
@@ -62,6 +63,9 @@ func (c *WSConn) ID() uint64 { return c.id }
 // RemoteAddr is the client's address: that of the socket's other end, or what a
 // trusted proxy says it is, whose X-Forwarded-For leaves the port 0.
 func (c *WSConn) RemoteAddr() netip.AddrPort { return c.remote }
+
+// LocalAddr is the address of this end of the socket.
+func (c *WSConn) LocalAddr() netip.AddrPort { return c.local.Value() }
 
 // Host is the Host of the handshake as the browser gave it, the port
 // included if it named one.

@@ -299,6 +299,10 @@ func (s *WSServer) early(r *bufio.Reader) *[]byte {
 func (s *WSServer) newConn(stream net.Conn, host string) (*WSConn, error) {
 	c := &WSConn{server: s, sock: socketUnder(stream), host: unique.Make(host), quietSince: time.Now()}
 	c.secure, _ = stream.(*tls.Conn)
+	if local, ok := c.sock.LocalAddr().(*net.TCPAddr); ok {
+		ap := local.AddrPort()
+		c.local = unique.Make(netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()))
+	}
 	var id [8]byte
 	rand.Read(id[:])
 	c.id = binary.BigEndian.Uint64(id[:])

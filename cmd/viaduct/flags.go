@@ -67,6 +67,7 @@ type flags struct {
 
 	adminFlag
 	AdminPprof   bool          `group:"Operation" help:"Serve the profiles of net/http/pprof at --admin, to clients on this machine only."`
+	HEP          string        `name:"hep" group:"Operation" placeholder:"HOST:PORT" help:"Copy every message, as it is on either side, to a collector such as Homer by HEP version 3 over UDP. Credentials and tokens are masked."`
 	DrainTimeout time.Duration `group:"Operation" placeholder:"DURATION" default:"30s" help:"After SIGTERM: how long calls are waited for, while new connections are refused."`
 	LogLevel     zapcore.Level `group:"Operation" placeholder:"LEVEL" default:"info" enum:"debug,info,warn,error" help:"Least severe that is logged: debug, info, warn or error."`
 	LogFormat    *string       `group:"Operation" placeholder:"FORMAT" enum:"console,json" help:"console or json. Without this flag: console on a terminal, else json."`
@@ -74,7 +75,7 @@ type flags struct {
 
 // adminFlag is what viaduct and the one who asks it about its health agree on.
 type adminFlag struct {
-	Admin string `group:"Operation" placeholder:"ADDR" default:"127.0.0.1:8081" help:"Listener of /healthz, /readyz and /metrics; empty: none."`
+	Admin string `group:"Operation" placeholder:"ADDR" default:"127.0.0.1:8081" help:"Listener of /healthz, /readyz and /metrics, and of the live trace at /trace/ for clients on this machine only; empty: none."`
 }
 
 // The flags that the gateway and the doctor have in common, in groups that stand
@@ -252,6 +253,7 @@ func (f *flags) config() gateway.Config {
 		RTPEngineOptional:    f.RTPEngineOptional,
 		Admin:                f.Admin,
 		AdminPprof:           f.AdminPprof,
+		HEP:                  f.HEP,
 		DrainTimeout:         cmp.Or(f.DrainTimeout, time.Nanosecond), // its zero is the default
 	}
 }

@@ -84,7 +84,7 @@ func TestEveryFlagReachesTheGateway(t *testing.T) {
 		"--tcp-above=1300", "--strip-header=X-Secret", "--client-ip-header=X-Client", "--token-key-file=keys",
 		"--max-transactions=100", "--max-transaction-memory=1000000", "--health-interval=5s", "--admin=127.0.0.1:9090",
 		"--drain-timeout=1m", "--rtpengine=127.0.0.1:2223", "--rtpengine=[::1]:2223", "--rtpengine-direction=public,private",
-		"--rtpengine-optional", "--admin-pprof",
+		"--rtpengine-optional", "--admin-pprof", "--hep=127.0.0.1:9060",
 	).config()
 	want := gateway.Config{
 		Listen:              []string{"127.0.0.1:8443"},
@@ -130,6 +130,7 @@ func TestEveryFlagReachesTheGateway(t *testing.T) {
 		RTPEngineOptional:    true,
 		Admin:                "127.0.0.1:9090",
 		AdminPprof:           true,
+		HEP:                  "127.0.0.1:9060",
 		DrainTimeout:         time.Minute,
 	}
 	if !reflect.DeepEqual(got, want) {

@@ -9,11 +9,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/signal"
 	"syscall"
 
 	"viaduct/gateway"
+	"viaduct/gateway/ladder"
 )
 
 const (
@@ -63,10 +65,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	announce(&cfg, log)
 
+	pages := http.NewServeMux()
+	cfg.AdminOther = pages
 	g, err := gateway.New(cfg)
 	if err != nil {
 		return fail(stderr, exitUsage, err)
 	}
+	pages.Handle("/trace/", http.StripPrefix("/trace", ladder.Page(g)))
 	if err := g.Serve(ctx); err != nil {
 		flush() // the log first
 		return fail(stderr, exitFailed, err)

@@ -39,7 +39,7 @@ func TestBadInvocation(t *testing.T) {
 	}{
 		{name: "no upstream", says: "--upstream"},
 		{name: "unknown flag", args: []string{"--upstream=sip:127.0.0.1", "--insecure"}, says: "--insecure"},
-		{name: "flag of a later version", args: []string{"--upstream=sip:127.0.0.1", "--hep=127.0.0.1:9060"}, says: "--hep"},
+		{name: "flag of a later version", args: []string{"--upstream=sip:127.0.0.1", "--no-such-flag=1"}, says: "--no-such-flag"},
 		{name: "argument", args: []string{"--upstream=sip:127.0.0.1", "doctor"}, says: "doctor"},
 		{name: "upstream without scheme", args: []string{"--upstream=pbx.example.org"}, says: "--upstream"},
 		{name: "upstream by WebSocket", args: []string{"--upstream=sip:127.0.0.1;transport=ws"}, says: "--upstream"},
@@ -84,6 +84,7 @@ func TestBadInvocation(t *testing.T) {
 		{name: "admin listener without port", args: []string{"--upstream=sip:127.0.0.1", "--admin=localhost"}, says: "--admin"},
 		{name: "admin listener with a bad port", args: []string{"--upstream=sip:127.0.0.1", "--admin=localhost:70000"}, says: "--admin"},
 		{name: "profiles of no listener", args: []string{"--upstream=sip:127.0.0.1", "--admin=", "--admin-pprof"}, says: "--admin-pprof"},
+		{name: "collector without port", args: []string{"--upstream=sip:127.0.0.1", "--hep=homer.example"}, says: "--hep"},
 		{name: "drain timeout without unit", args: []string{"--upstream=sip:127.0.0.1", "--drain-timeout=30"}, says: "--drain-timeout"},
 		{name: "rtpengine without port", args: []string{"--upstream=sip:127.0.0.1", "--rtpengine=127.0.0.1"}, says: "--rtpengine"},
 		{name: "rtpengine twice", args: []string{"--upstream=sip:127.0.0.1", "--rtpengine=127.0.0.1:2223,127.0.0.1:2223"}, says: "--rtpengine"},

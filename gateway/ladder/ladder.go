@@ -21,6 +21,11 @@ import (
 //go:embed *.js *.css
 var files embed.FS
 
+// page is the element on a page of its own, where what is shown can be chosen.
+//
+//go:embed page
+var page embed.FS
+
 // Handler serves ladder.js, the files that it loads, and events; mount it with
 // [http.StripPrefix] under a path that ends in a slash. Whoever can ask for
 // events sees everybody's calls, but no credentials: guarding it is the
@@ -41,6 +46,29 @@ func Handler(g *gateway.Gateway) http.Handler {
 		}
 		mux.ServeHTTP(w, r)
 	})
+}
+
+// Page serves a page with the ladder at its root, and with it what [Handler]
+// does; mount it likewise.
+func Page(g *gateway.Gateway) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/", Handler(g))
+	mux.HandleFunc("GET /{$}", servePage("page.html", "text/html; charset=utf-8"))
+	mux.HandleFunc("GET /page.js", servePage("page.js", contentTypes[".js"]))
+	mux.HandleFunc("GET /page.css", servePage("page.css", contentTypes[".css"]))
+	mux.HandleFunc("GET /icon.svg", servePage("icon.svg", "image/svg+xml"))
+	return mux
+}
+
+// servePage serves a file of the page, which may load what is here and nothing else.
+func servePage(name, contentType string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Type", contentType)
+		h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "+
+			"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'")
+		http.ServeFileFS(w, r, page, "page/"+name)
+	}
 }
 
 var contentTypes = map[string]string{

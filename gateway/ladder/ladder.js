@@ -1,17 +1,21 @@
 // <sip-ladder src="events"> shows what passes viaduct while it passes.
 //
-// Attributes: src is the stream of events; max how many messages are kept (500);
-// call-id, if there, the only call that is shown. Methods: add, pause, resume,
-// clear, text. The event "filter" tells that call-id has changed.
+// Attributes: src is the stream of events; max how many messages are kept (500).
+// Of call-id, user and connection, those that are there say what alone is shown; with
+// narrow the stream is asked for no more than that. Methods: add, pause, resume,
+// clear, only, values, text, pcap. The event "filter" tells that what is shown has changed.
 
-import { clock, detail, el, gap, read, row } from './view.js';
+import { concerns } from './message.js';
+import { micros, pcap } from './pcap.js';
+import { clock, detail, el, gap, onlyText, read, row } from './view.js';
 
+const filters = { 'call-id': 'Call', user: 'User', connection: 'Connection' };
 const defaultMax = 500;
 const retryAfter = 3000; // ms; what EventSource itself does not retry
 const gather = 60; // ms in which events are shown together
 
 class SipLadder extends HTMLElement {
-  static observedAttributes = ['src', 'max', 'call-id'];
+  static observedAttributes = ['src', 'max', ...Object.keys(filters)];
 
   #entries = []; // shown, the oldest first; one without an event is a gap
   #waiting = []; // not shown yet
@@ -20,8 +24,9 @@ class SipLadder extends HTMLElement {
   #source;
   #paused = false;
   #everLive = false;
+  #asked; // what is to be said of it when the stream is another one
   #trouble = '';
-  #answer;
+  #calls = new Map(); // of what is kept: by Call-ID, when it began and when it was last seen
   #open;
   #unseen = 0;
   #ui;
@@ -33,10 +38,11 @@ class SipLadder extends HTMLElement {
     const ui = {
       status,
       count: el('span', { class: 'count' }),
-      filter: el('button', { type: 'button', class: 'chip', hidden: true, click: () => this.removeAttribute('call-id') }),
+      filter: el('button', { type: 'button', class: 'chip', hidden: true, click: () => this.only() }),
       pause: button('Pause', () => (this.#paused ? this.resume() : this.pause())),
       clear: button('Clear', () => this.clear()),
-      save: button('Export', () => this.#save()),
+      text: el('button', { type: 'button', 'aria-label': 'Download as text', click: () => this.#save('txt', new Blob([this.text()], { type: 'text/plain' })) }, '↓ Text'),
+      pcap: el('button', { type: 'button', 'aria-label': 'Download as pcap', click: () => this.#save('pcap', this.pcap()) }, '↓ pcap'),
       list: el('ol', { role: 'list', 'aria-label': 'SIP messages', keydown: (e) => this.#key(e) }),
       tail: el('div', { class: 'tail', 'aria-hidden': 'true' }, el('span'), el('span', { class: 'lanes' })),
       empty: el('p', { class: 'empty' }),
@@ -49,7 +55,7 @@ class SipLadder extends HTMLElement {
     ui.frame = el('div', { class: 'ladder' },
       el('div', { class: 'bar', role: 'group', 'aria-label': 'Message ladder' },
         el('span', { class: 'state' }, el('span', { class: 'dot', 'aria-hidden': 'true' }), status, ui.count),
-        ui.filter, el('span', { class: 'tools' }, ui.pause, ui.clear, ui.save)),
+        ui.filter, el('span', { class: 'tools' }, ui.pause, ui.clear, ui.text, ui.pcap)),
       ui.scroll, ui.latest);
     this.attachShadow({ mode: 'open' }).append(
       el('link', { rel: 'stylesheet', href: new URL('ladder.css', import.meta.url).href }), ui.frame);
@@ -64,15 +70,15 @@ class SipLadder extends HTMLElement {
 
   attributeChangedCallback(name, old, value) {
     if (old === value) return;
-    if (name === 'call-id') this.#filter();
+    if (name in filters) this.#filter(value === null);
     else if (name === 'max') this.#trim();
     else if (this.isConnected) this.#begin();
   }
 
   /** add shows one event of the stream. */
   add(event) {
-    const entry = read(event, this.#answer);
-    if (entry.answer) this.#answer = event.after;
+    const entry = read(event);
+    this.#time(entry);
     this.#put(entry);
   }
 
@@ -94,21 +100,41 @@ class SipLadder extends HTMLElement {
   /** clear forgets all that is shown and held back. */
   clear() {
     [this.#entries, this.#waiting, this.#open, this.#unseen] = [[], [], undefined, 0];
+    this.#calls.clear();
     this.#ui.list.replaceChildren();
     this.#refresh();
   }
 
+  /** only shows what has that value of a filter and nothing else; without arguments, everything. */
+  only(name, value) {
+    for (const other of Object.keys(filters)) if (other !== name) this.removeAttribute(other);
+    if (name) this.setAttribute(name, value);
+  }
+
+  /** values returns those of a filter that what is shown has, the newest first. */
+  values(name) {
+    const field = { 'call-id': 'callId' }[name] ?? name;
+    return [...new Set(this.#entries.map((e) => e.event?.[field]).filter(Boolean).reverse())].slice(0, 50);
+  }
+
   /** text returns what is shown, before and after, for a file. */
   text() {
-    return this.#entries.filter((e) => this.#matches(e)).map(({ event, note, message }) => {
+    return this.#shown().map(({ event, note, message, since }) => {
       if (!event) return `${note}\n`;
       const way = event.direction === 'up' ? `${event.browser ?? 'browser'} > ${event.peer ?? 'viaduct'}`
         : `${event.peer ?? 'PBX'} > ${event.browser ?? 'viaduct'}`;
       const why = event.reason ? ` (${event.reason}: ${event.reasonText})` : '';
+      const timing = since ? `, +${Number(since.last) / 1e6} s` : '';
+      const before = event.before ? `--- before\n${event.before}\n` : '';
       const after = event.after ? `--- ${event.kind === 'answered' ? 'answer' : 'after'}\n${event.after}\n` : '';
-      return `=== ${event.time} ${message.title}, ${way}, ${event.kind}${why}\n--- before\n${event.before}\n${after}`;
+      return `=== ${event.time} ${message.title}, ${way}, ${event.kind}${why}${timing}\n${before}${after}`;
     }).join('\n');
   }
+
+  /** pcap returns what is shown as a capture, a Blob. */
+  pcap() { return pcap(this.#shown().filter((e) => e.raw).map((e) => e.raw)); }
+
+  #shown() { return this.#entries.filter((e) => this.#matches(e)); }
 
   // The stream.
 
@@ -122,7 +148,8 @@ class SipLadder extends HTMLElement {
     this.#disconnect();
     const src = this.getAttribute('src');
     if (src === null) return;
-    const source = new EventSource(src);
+    const query = this.hasAttribute('narrow') ? String(new URLSearchParams(this.#filters())) : '';
+    const source = new EventSource(query ? `${src}?${query}` : src);
     this.#source = source;
     source.addEventListener('open', () => this.#live());
     source.addEventListener('error', () => this.#broken());
@@ -137,8 +164,8 @@ class SipLadder extends HTMLElement {
   }
 
   #live() {
-    if (this.#everLive) this.#note('Connected again. What passed in between is not shown.');
-    this.#everLive = true;
+    if (this.#everLive) this.#note(this.#asked ?? 'Connected again. What passed in between is not shown.');
+    [this.#everLive, this.#asked] = [true, undefined];
     this.#announce();
   }
 
@@ -168,7 +195,7 @@ class SipLadder extends HTMLElement {
 
   #put(entry) {
     this.#waiting.push(entry);
-    if (this.#waiting.length > this.#max) this.#waiting.shift();
+    if (this.#waiting.length > this.#max) this.#forget(this.#waiting.shift());
     // Not animation frames: a page in the background has none.
     this.#timer ??= setTimeout(() => {
       this.#timer = undefined;
@@ -201,36 +228,65 @@ class SipLadder extends HTMLElement {
     for (const entry of this.#entries.splice(0, Math.max(0, this.#entries.length - this.#max))) {
       if (entry === this.#open) this.#open = undefined;
       entry.item.remove();
+      this.#forget(entry);
     }
   }
 
-  #matches({ event }) {
-    const only = this.getAttribute('call-id');
-    return only === null || !event || event.callId === only;
+  /** #time notes how long after the others of its call a message came. */
+  #time(entry) {
+    const { callId, time } = entry.event;
+    if (!callId) return;
+    const now = micros(time);
+    const call = this.#calls.get(callId) ?? { first: now, last: now, kept: 0 };
+    if (call.kept > 0) entry.since = { first: now - call.first, last: now - call.last };
+    this.#calls.set(callId, { first: call.first, last: now, kept: call.kept + 1 });
   }
 
-  #filter() {
+  #forget({ event }) {
+    const call = this.#calls.get(event?.callId);
+    if (call && --call.kept === 0) this.#calls.delete(event.callId);
+  }
+
+  #filters() { return Object.keys(filters).filter((name) => this.hasAttribute(name)).map((name) => [name, this.getAttribute(name)]); }
+
+  #matches({ event }) {
+    return !event || this.#filters().every(([name, value]) => {
+      if (name === 'user') return concerns(event, value);
+      return (name === 'call-id' ? event.callId : event.connection) === value;
+    });
+  }
+
+  #filter(wider) {
     for (const entry of this.#entries) entry.item.hidden = !this.#matches(entry);
     if (this.#open && !this.#matches(this.#open)) this.#close();
-    const only = this.getAttribute('call-id');
-    this.#ui.filter.hidden = only === null;
-    this.#ui.filter.replaceChildren('Call ', el('code', {}, only ?? ''), el('span', { 'aria-hidden': 'true' }, '×'));
-    this.#ui.filter.setAttribute('aria-label', `Only call ${only}. Show all calls`);
-    for (const button of this.shadowRoot.querySelectorAll('.only')) button.textContent = only === null ? 'Only this call' : 'Show all calls';
+    const active = new Map(this.#filters());
+    const { filter } = this.#ui;
+    filter.hidden = active.size === 0;
+    filter.replaceChildren(...[...active].flatMap(([name, value]) => [`${filters[name]} `, el('code', {}, value)]), el('span', { 'aria-hidden': 'true' }, '×'));
+    filter.setAttribute('aria-label', `Only ${[...active].map(([name, value]) => `${filters[name].toLowerCase()} ${value}`).join(', ')}. Show everything`);
+    for (const button of this.shadowRoot.querySelectorAll('.only')) button.textContent = onlyText(button.dataset.filter, active.has(button.dataset.filter));
     this.#refresh();
     this.dispatchEvent(new Event('filter'));
+    if (this.hasAttribute('narrow') && this.isConnected) this.#ask(wider);
+  }
+
+  /** #ask has the stream begin again with what is wanted now, once for all that changes at once. */
+  #ask(wider) {
+    this.#asked = wider ? 'More is shown from here on: it was not asked for before.' : this.#asked ?? 'Only what was chosen is asked for from here on.';
+    clearTimeout(this.#retry);
+    this.#retry = setTimeout(() => this.#begin());
   }
 
   #refresh() {
-    const { count, empty, tail, list, clear, save, latest } = this.#ui;
+    const { count, empty, tail, list, clear, text, pcap: capture, latest } = this.#ui;
     const shown = this.#entries.filter((e) => e.event && this.#matches(e)).length;
     const held = this.#paused ? this.#waiting.length : 0;
     count.textContent = `${shown} ${shown === 1 ? 'message' : 'messages'}${held ? `, ${held} waiting` : ''}`;
     empty.hidden = shown > 0;
     tail.hidden = shown === 0;
-    empty.textContent = this.hasAttribute('call-id') ? 'Nothing of this call is shown.'
+    empty.textContent = this.#filters().length > 0 ? 'Nothing of what was chosen has passed yet.'
       : 'Nothing has passed yet. Register or place a call: each message appears here as it passes, on both sides of Viaduct.';
-    clear.disabled = save.disabled = this.#entries.length === 0;
+    clear.disabled = text.disabled = capture.disabled = this.#entries.length === 0;
     latest.hidden = this.#unseen === 0;
     latest.textContent = `${this.#unseen} new ↓`;
     const buttons = this.#buttons();
@@ -263,8 +319,8 @@ class SipLadder extends HTMLElement {
     this.#activate(entry.item.firstChild);
     if (same) return;
     this.#open = entry;
-    const only = () => this.#only(entry);
-    entry.item.append(detail(entry, this.hasAttribute('call-id'), only));
+    const only = (name, value) => this.#only(entry, name, value);
+    entry.item.append(detail(entry, new Map(this.#filters()), only));
     entry.item.classList.add('open');
     entry.item.firstChild.setAttribute('aria-expanded', 'true');
     entry.item.scrollIntoView({ block: 'nearest' });
@@ -278,9 +334,9 @@ class SipLadder extends HTMLElement {
     item?.querySelector('.detail').remove();
   }
 
-  #only(entry) {
-    if (this.hasAttribute('call-id')) this.removeAttribute('call-id');
-    else this.setAttribute('call-id', entry.event.callId);
+  #only(entry, name, value) {
+    if (this.hasAttribute(name)) this.only();
+    else this.only(name, value);
     entry.item.scrollIntoView({ block: 'nearest' });
   }
 
@@ -312,9 +368,9 @@ class SipLadder extends HTMLElement {
     next.focus();
   }
 
-  #save() {
-    const href = URL.createObjectURL(new Blob([this.text()], { type: 'text/plain' }));
-    el('a', { href, download: `viaduct-${clock(Date.now()).slice(0, 8).replaceAll(':', '')}.txt` }).click();
+  #save(ending, blob) {
+    const href = URL.createObjectURL(blob);
+    el('a', { href, download: `viaduct-${clock(Date.now()).slice(0, 8).replaceAll(':', '')}.${ending}` }).click();
     setTimeout(() => URL.revokeObjectURL(href), 1000);
   }
 }

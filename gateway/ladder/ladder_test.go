@@ -136,7 +136,7 @@ func TestEvents(t *testing.T) {
 				t.Errorf("%s is %q, want %q", field, got[field], want)
 			}
 		}
-		if !strings.Contains(got["before"], "\nSubject: </script>\u2028é\n") || !strings.HasPrefix(got["after"], "SIP/2.0 483 Too Many Hops\n") {
+		if !strings.Contains(got["before"], "\r\nSubject: </script>\u2028é\r\n") || !strings.HasPrefix(got["after"], "SIP/2.0 483 Too Many Hops\r\n") {
 			t.Errorf("before\n%s\nafter\n%s", got["before"], got["after"])
 		}
 		if _, err := time.Parse(time.RFC3339Nano, got["time"]); err != nil {
@@ -241,6 +241,7 @@ func TestFiles(t *testing.T) {
 	for file, contentType := range map[string]string{
 		"ladder.js":  "text/javascript; charset=utf-8",
 		"view.js":    "text/javascript; charset=utf-8",
+		"pcap.js":    "text/javascript; charset=utf-8",
 		"message.js": "text/javascript; charset=utf-8",
 		"ladder.css": "text/css; charset=utf-8",
 	} {
@@ -272,6 +273,64 @@ func TestFiles(t *testing.T) {
 			t.Errorf("%q with %q: %s, want %d", test.file, test.header, res.Status, test.status)
 		} else {
 			res.Body.Close()
+		}
+	}
+}
+
+// TestFilter: a viewer gets what its address asks for; one that asks for what there
+// is not is told so.
+func TestFilter(t *testing.T) {
+	l := newLab(t)
+	res := l.get("events?call-id=wanted&user=alice")
+	if res.StatusCode != http.StatusOK {
+		t.Fatal(res.Status)
+	}
+	in := bufio.NewScanner(res.Body)
+	l.refused("other")
+	l.refused("wanted")
+	if _, data := readEvent(t, in); !strings.Contains(data, `"callId":"wanted"`) {
+		t.Errorf("shown: %s", data)
+	}
+	for _, query := range []string{
+		"call-id=a&call-id=b", "call-id=" + strings.Repeat("x", 1025), "connection=x", "connection=0", "connection=", "connection=11112222333344445", "tag=1",
+	} {
+		if res := l.get("events?" + query); res.StatusCode != http.StatusBadRequest {
+			t.Errorf("%.30s: %s", query, res.Status)
+		}
+	}
+	if res := l.get("events?connection=af09"); res.StatusCode != http.StatusOK {
+		t.Error(res.Status)
+	}
+}
+
+// TestPage: the page has its files, which may load nothing from elsewhere, and the
+// element's.
+func TestPage(t *testing.T) {
+	served := httptest.NewServer(http.StripPrefix("/trace", Page(nil)))
+	defer served.Close()
+	for file, contentType := range map[string]string{
+		"":           "text/html; charset=utf-8",
+		"page.js":    "text/javascript; charset=utf-8",
+		"page.css":   "text/css; charset=utf-8",
+		"icon.svg":   "image/svg+xml",
+		"ladder.js":  "text/javascript; charset=utf-8",
+		"ladder.css": "text/css; charset=utf-8",
+		"page.html":  "",
+		"page/":      "",
+	} {
+		res, err := http.Get(served.URL + "/trace/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		if got := res.Header.Get("Content-Type"); contentType != "" && (res.StatusCode != http.StatusOK || got != contentType) {
+			t.Errorf("%q: %s, %q", file, res.Status, got)
+		}
+		if contentType == "" && res.StatusCode != http.StatusNotFound {
+			t.Errorf("%q: %s", file, res.Status)
+		}
+		if policy := res.Header.Get("Content-Security-Policy"); !strings.Contains(policy, "default-src 'none'") || !strings.Contains(policy, "frame-ancestors 'none'") {
+			t.Errorf("%q: policy %q", file, policy)
 		}
 	}
 }

@@ -44,6 +44,23 @@ function userIn(value) {
   return user ?? host ?? '';
 }
 
+/** lines returns a text with every line end an LF, as the mask of a log has them. */
+export const lines = (text) => text?.replace(/\r\n?/g, '\n');
+
+/** concerns reports whether an event is of a user: its connection, its From or its To. */
+export function concerns(event, user) {
+  const { headers } = split(event.before || event.after || '');
+  const is = (address) => address === user || address.startsWith(`${user}@`);
+  return is(event.user ?? '') || ['from', 'to'].some((name) => is(addressIn(valueOf(headers, name))));
+}
+
+/** addressIn returns the user@host that a From or To names. */
+function addressIn(value) {
+  const uri = /<([^>]*)>/.exec(value)?.[1] ?? value;
+  const [, user, host] = /^sips?:([^@:;?]*)[^@]*@(\[[^\]]*\]|[^:;?>\s]*)/i.exec(uri.trim()) ?? [];
+  return user === undefined ? '' : `${user}@${host}`;
+}
+
 /**
  * summarise returns what a row shows of a message: what is its class
  * (request, 1 to 6, or none), title the method or status with its phrase,

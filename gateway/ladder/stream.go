@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strconv"
 	"time"
 
@@ -29,19 +30,21 @@ type stream struct {
 
 // line is an event as the element reads it.
 type line struct {
-	Time       time.Time         `json:"time"`
-	Connection string            `json:"connection,omitempty"` // hexadecimal: a number of 64 bits is too large for JavaScript
-	Browser    string            `json:"browser,omitempty"`
-	User       string            `json:"user,omitempty"`
-	Direction  gateway.Direction `json:"direction"`
-	Kind       gateway.TraceKind `json:"kind"`
-	Reason     string            `json:"reason,omitempty"`
-	ReasonText string            `json:"reasonText,omitempty"`
-	Peer       string            `json:"peer,omitempty"`
-	CallID     string            `json:"callId,omitempty"`
-	StartLine  string            `json:"startLine"`
-	Before     string            `json:"before"`
-	After      string            `json:"after,omitempty"`
+	Time         time.Time         `json:"time"`
+	Connection   string            `json:"connection,omitempty"` // hexadecimal: a number of 64 bits is too large for JavaScript
+	Browser      string            `json:"browser,omitempty"`
+	BrowserLocal string            `json:"browserLocal,omitempty"` // viaduct's end
+	User         string            `json:"user,omitempty"`
+	Direction    gateway.Direction `json:"direction"`
+	Kind         gateway.TraceKind `json:"kind"`
+	Reason       string            `json:"reason,omitempty"`
+	ReasonText   string            `json:"reasonText,omitempty"`
+	Peer         string            `json:"peer,omitempty"`
+	PeerLocal    string            `json:"peerLocal,omitempty"`
+	CallID       string            `json:"callId,omitempty"`
+	StartLine    string            `json:"startLine"`
+	Before       string            `json:"before,omitempty"`
+	After        string            `json:"after,omitempty"`
 }
 
 func newLine(e *gateway.TraceEvent) line {
@@ -50,19 +53,50 @@ func newLine(e *gateway.TraceEvent) line {
 		CallID: e.CallID, StartLine: e.StartLine, Before: e.Before, After: e.After,
 	}
 	if e.Connection != 0 {
-		l.Connection, l.Browser = strconv.FormatUint(e.Connection, 16), e.Browser.String()
+		l.Connection, l.Browser, l.BrowserLocal = strconv.FormatUint(e.Connection, 16), e.Browser.String(), e.BrowserLocal.String()
 	}
 	if e.Peer.IsValid() {
-		l.Peer = fmt.Sprint(e.Transport, " ", e.Peer)
+		l.Peer, l.PeerLocal = fmt.Sprint(e.Transport, " ", e.Peer), e.PeerLocal.String()
 	}
-	if e.Kind != gateway.TraceRelayed {
+	if e.Kind == gateway.TraceRefused || e.Kind == gateway.TraceAnswered {
 		l.Reason, l.ReasonText = e.Reason.String(), e.Reason.Text()
 	}
 	return l
 }
 
+// maxFilter bounds what is looked for, in bytes: no Call-ID is that long.
+const maxFilter = 1024
+
+// parseFilter reads what a viewer wants: call-id, user and connection, each once.
+func parseFilter(query url.Values) (f gateway.TraceFilter, err error) {
+	for name, values := range query {
+		value := values[0]
+		switch {
+		case len(values) > 1 || len(value) > maxFilter:
+			return f, fmt.Errorf("%s: once, and of %d bytes at most", name, maxFilter)
+		case name == "call-id":
+			f.CallID = value
+		case name == "user":
+			f.User = value
+		case name == "connection":
+			f.Connection, err = strconv.ParseUint(value, 16, 64)
+			if err != nil || f.Connection == 0 {
+				return f, errors.New("connection: not the number of one")
+			}
+		default:
+			return f, fmt.Errorf("%q is none of call-id, user and connection", name)
+		}
+	}
+	return f, nil
+}
+
 func (s *stream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	trace, err := s.gateway.Trace()
+	filter, err := parseFilter(r.URL.Query())
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	trace, err := s.gateway.Trace(filter)
 	if err != nil {
 		w.Header().Set("Retry-After", "5")
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)

@@ -23,7 +23,7 @@ func newLoad(perTick uint64) *load {
 	return &load{
 		t: New(Config{
 			Max: 20_000, MaxBytes: 64 << 20,
-			Send: func(Peer, []byte) {}, Unanswered: func(Peer, []byte) {},
+			Send: func(Peer, uint64, []byte) {}, Unanswered: func(Peer, []byte) {},
 		}),
 		perTick: perTick,
 	}

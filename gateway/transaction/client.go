@@ -266,6 +266,6 @@ func (t *Table) resend(w Way, r *record, due *batch) {
 	if r.held == 0 {
 		return
 	}
-	due.add(t.store.at(r.held))
+	due.add(t.store.at(r.held), r.flow)
 	t.stats.Resent[w]++
 }

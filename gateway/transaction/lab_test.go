@@ -30,7 +30,7 @@ func newLab(t *testing.T) *lab {
 	l := &lab{T: t, start: time.Now()}
 	l.Table = New(Config{
 		Max: 100, MaxBytes: 1 << 20,
-		Send: func(to Peer, msg []byte) {
+		Send: func(to Peer, _ uint64, msg []byte) {
 			if to != server {
 				t.Errorf("sent to %v", to)
 			}

@@ -115,27 +115,28 @@ type batch struct {
 }
 
 type outgoing struct {
-	end int // of its bytes in text, which begin at the end of the one before
-	to  Peer
+	end  int // of its bytes in text, which begin at the end of the one before
+	to   Peer
+	flow uint64
 }
 
 func (b *batch) full() bool { return len(b.text)+len(b.lost) >= maxBatch }
 
-func (b *batch) add(h *held) {
+func (b *batch) add(h *held, flow uint64) {
 	b.text = append(b.text, *h.buf...)
-	b.msgs = append(b.msgs, outgoing{len(b.text), h.to})
+	b.msgs = append(b.msgs, outgoing{len(b.text), h.to, flow})
 }
 
 func (b *batch) giveUp(h *held) {
 	b.lost = append(b.lost, *h.buf...)
-	b.unanswered = append(b.unanswered, outgoing{len(b.lost), h.to})
+	b.unanswered = append(b.unanswered, outgoing{end: len(b.lost), to: h.to})
 }
 
 // send empties the batch.
 func (b *batch) send(cfg *Config) {
 	from := 0
 	for _, m := range b.msgs {
-		cfg.Send(m.to, b.text[from:m.end])
+		cfg.Send(m.to, m.flow, b.text[from:m.end])
 		from = m.end
 	}
 	from = 0

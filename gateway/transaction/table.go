@@ -60,9 +60,10 @@ const (
 type Config struct {
 	// Max and MaxBytes bound the messages that are held.
 	Max, MaxBytes int
-	// Send sends one datagram and does not keep msg. It is called without a lock
-	// of the table held.
-	Send func(to Peer, msg []byte)
+	// Send sends one datagram again, on behalf of the browser's connection that was
+	// last seen to have to do with it, and does not keep msg. It is called without a
+	// lock of the table held.
+	Send func(to Peer, flow uint64, msg []byte)
 	// Unanswered is called, likewise, for a request that has had no response at
 	// all in its whole Lifetime. It does not keep msg.
 	Unanswered func(to Peer, msg []byte)

@@ -10,7 +10,7 @@ import (
 
 // sink is a table's configuration that sends nowhere.
 func sink(max, maxBytes int) Config {
-	return Config{Max: max, MaxBytes: maxBytes, Send: func(Peer, []byte) {}, Unanswered: func(Peer, []byte) {}}
+	return Config{Max: max, MaxBytes: maxBytes, Send: func(Peer, uint64, []byte) {}, Unanswered: func(Peer, []byte) {}}
 }
 
 // TestRunSleeps: an empty table costs nothing, and wakes up whenever something
@@ -95,7 +95,7 @@ func TestBatchesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sent := 0
 		cfg := sink(1000, 64<<20)
-		cfg.Send = func(Peer, []byte) { sent++ }
+		cfg.Send = func(Peer, uint64, []byte) { sent++ }
 		table := New(cfg)
 		m := Message{Bytes: make([]byte, 3000), To: server}
 		for id := range uint64(1000) {
@@ -135,7 +135,7 @@ func TestSendCallsBack(t *testing.T) {
 		l := newLab(t)
 		m := Message{Bytes: []byte("A"), To: server}
 		depth := 0
-		l.cfg.Send = func(_ Peer, msg []byte) {
+		l.cfg.Send = func(_ Peer, _ uint64, msg []byte) {
 			l.note(string(msg))
 			if depth++; depth < 3 {
 				l.answerInvite(200)
@@ -324,7 +324,7 @@ func TestTombstonesAreBounded(t *testing.T) {
 func TestConcurrentUse(t *testing.T) {
 	var sent atomic.Int64
 	cfg := sink(100, 1<<20)
-	cfg.Send = func(Peer, []byte) { sent.Add(1) }
+	cfg.Send = func(Peer, uint64, []byte) { sent.Add(1) }
 	synctest.Test(t, func(t *testing.T) {
 		table := New(cfg)
 		go table.Run(t.Context())

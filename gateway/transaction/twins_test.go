@@ -49,7 +49,7 @@ func newTwins(t *testing.T, seed uint64, max, maxBytes int) *twins {
 	}
 	tw.table = New(Config{
 		Max: max, MaxBytes: maxBytes,
-		Send:       func(_ Peer, msg []byte) { tw.sent = append(tw.sent, string(msg)) },
+		Send:       func(_ Peer, _ uint64, msg []byte) { tw.sent = append(tw.sent, string(msg)) },
 		Unanswered: func(Peer, []byte) { tw.sent = append(tw.sent, "unanswered") },
 	})
 	return tw

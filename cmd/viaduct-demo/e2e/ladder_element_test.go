@@ -165,7 +165,8 @@ func TestLadderRefusals(t *testing.T) {
 	answered := inviteUp("a")
 	answered["kind"], answered["reason"], answered["reasonText"] = "answered", "max_forwards", "no hop left: 483"
 	answered["after"] = message("SIP/2.0 483 Too Many Hops", browserVia, "a")
-	own := relayed("down", "a", answered["after"], answered["after"])
+	own := relayed("down", "a", "", answered["after"])
+	own["kind"] = "own"
 	dropped := event{"time": "2026-01-02T03:04:05Z", "direction": "up", "kind": "refused", "reason": "not_sip", "reasonText": "no SIP", "before": "hello"}
 	l.send(t, 3, answered, own, dropped)
 	if got, want := l.texts(t, ".hop.back b, .hop.none .text, .hop.stop b"), []string{
