@@ -71,10 +71,14 @@ func (a *authority) sign(template, parent *x509.Certificate, key *ecdsa.PrivateK
 }
 
 // issue writes a new certificate and its key under that name, over what was there.
-func (a *authority) issue(name string) (certFile, keyFile string) {
+// The options change what it says.
+func (a *authority) issue(name string, options ...func(*x509.Certificate)) (certFile, keyFile string) {
 	a.t.Helper()
-	key := a.newKey()
-	cert := a.sign(a.template(), a.cert, key)
+	key, template := a.newKey(), a.template()
+	for _, option := range options {
+		option(template)
+	}
+	cert := a.sign(template, a.cert, key)
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		a.t.Fatal(err)

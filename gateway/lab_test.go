@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -27,6 +28,7 @@ type lab struct {
 	bound Bound
 	pbx   *pbx
 	log   *journal
+	tls   *tls.Config    // of browsers, if they come by wss
 	stop  func()         // the gateway, once
 	tune  func(*Gateway) // before it serves
 }
@@ -128,7 +130,7 @@ func (l *lab) browser() *browser { l.t.Helper(); return l.browserWith(nil) }
 // browserWith does so with further header fields in its handshake.
 func (l *lab) browserWith(header http.Header) *browser {
 	l.t.Helper()
-	dialer := ws.Dialer{Protocols: []string{"sip"}, Timeout: patience, Header: ws.HandshakeHeaderHTTP(header)}
+	dialer := ws.Dialer{Protocols: []string{"sip"}, Timeout: patience, Header: ws.HandshakeHeaderHTTP(header), TLSConfig: l.tls}
 	conn, early, _, err := dialer.Dial(context.Background(), l.bound.WebSocket[0])
 	if err != nil {
 		l.t.Fatal(err)

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"crypto/tls"
 	"runtime/debug"
 	"time"
 
@@ -214,21 +213,10 @@ func engineMetric(value func(*rtpengine.Stats) float64) func(*Gateway, show) {
 }
 
 func (g *Gateway) showCertificates(show show) {
-	for _, c := range []struct {
-		flag        string
-		certificate *transport.Certificate
-	}{{"tls-cert", g.browserTLS}, {"sip-tls-cert", g.sipTLS}, {"upstream-cert", g.upstreamCert}} {
-		if c.certificate == nil {
-			continue
-		}
-		if now, err := c.certificate.GetCertificate(nil); err == nil {
-			show(float64(expiry(now).Unix()), c.flag)
-		}
+	for flag, cert := range g.certificates() {
+		show(float64(cert.Expiry().Unix()), flag)
 	}
 }
-
-// expiry is when the first certificate of a chain ends: it is the short-lived one.
-func expiry(chain *tls.Certificate) time.Time { return chain.Leaf.NotAfter }
 
 func showBuild(_ *Gateway, show show) {
 	info, ok := debug.ReadBuildInfo()

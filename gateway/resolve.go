@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -257,8 +258,22 @@ func (g *Gateway) loadCertificates() (err error) {
 			return fmt.Errorf("--sip-tls-cert: %w", err)
 		}
 	}
-	g.upstreamTLS, g.upstreamCert, err = g.cfg.loadUpstreamTLS()
-	return err
+	if g.upstreamTLS, g.upstreamCert, err = g.cfg.loadUpstreamTLS(); err != nil {
+		return err
+	}
+	for flag, cert := range g.certificates() {
+		if ends := cert.Expiry(); time.Now().After(ends) {
+			g.log.Error("certificate has expired", zap.String("flag", "--"+flag), zap.Time("at", ends))
+		}
+	}
+	return nil
+}
+
+// certificates returns what the gateway shows to others, by the flag.
+func (g *Gateway) certificates() map[string]*transport.Certificate {
+	all := map[string]*transport.Certificate{"tls-cert": g.browserTLS, "sip-tls-cert": g.sipTLS, "upstream-cert": g.upstreamCert}
+	maps.DeleteFunc(all, func(_ string, cert *transport.Certificate) bool { return cert == nil })
+	return all
 }
 
 // UpstreamTLS returns how a gateway speaks TLS to its upstreams; an error names

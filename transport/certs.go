@@ -36,12 +36,15 @@ func (c *Certificate) Reload() error {
 		return err
 	}
 	now := time.Now()
-	if used := c.current.Load(); used != nil && now.After(read.Leaf.NotAfter) && now.Before(used.Leaf.NotAfter) {
+	if c.current.Load() != nil && now.After(read.Leaf.NotAfter) && now.Before(c.Expiry()) {
 		return errExpired
 	}
 	c.current.Store(&read)
 	return nil
 }
+
+// Expiry is when the first certificate of the chain ends: it is the short-lived one.
+func (c *Certificate) Expiry() time.Time { return c.current.Load().Leaf.NotAfter }
 
 // Watch reloads the certificate whenever its files change, until ctx ends, and
 // calls reloaded with the outcome, on another goroutine. It returns once it
