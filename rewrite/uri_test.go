@@ -49,3 +49,42 @@ func TestAppendAoR(t *testing.T) {
 		}
 	}
 }
+
+func TestSameAoR(t *testing.T) {
+	for _, test := range []struct {
+		a, b string
+		same bool
+	}{
+		{"sip:alice@pbx.example", "sip:alice@pbx.example", true},
+		{"sip:alice@pbx.example", "SIPS:alice@PBX.Example:5061;transport=tls?Subject=x", true},
+		{"sip:alice@pbx.example", "sip:%61l%69ce@pbx.example", true},
+		{"sip:a%2fb@pbx.example", "sip:a%2Fb@pbx.example", true},
+		{"sip:alice@[2001:DB8::1]", "sip:alice@[2001:db8::1]", true},
+
+		{"sip:alice@pbx.example", "sip:Alice@pbx.example", false},
+		{"sip:alice@pbx.example", "sip:alic@pbx.example", false},
+		{"sip:alice@pbx.example", "sip:alice2@pbx.example", false},
+		{"sip:alice@pbx.example", "sip:alice@pbx.example.evil.example", false},
+		{"sip:alice@pbx.example", "sip:alice:secret@pbx.example", false},
+		{"sip:alice@pbx.example", "sip:pbx.example", false},
+		{"sip:a/b@pbx.example", "sip:a%2Fb@pbx.example", false}, // reserved
+		{"sip:a%41@pbx.example", "sip:a%2541@pbx.example", false},
+		{"sip:alice%@pbx.example", "sip:alice%25@pbx.example", false},
+		{"sip:alice%4@pbx.example", "sip:alice@pbx.example", false},
+		{"sip:alice%00@pbx.example", "sip:alice@pbx.example", false},
+		{"sip:\u017f@pbx.example", "sip:s@pbx.example", false},
+		{"sip:s@\u017f.example", "sip:s@s.example", false},
+	} {
+		a, okA := ParseURI([]byte(test.a))
+		b, okB := ParseURI([]byte(test.b))
+		if !okA || !okB {
+			t.Fatalf("%s, %s cannot be read", test.a, test.b)
+		}
+		if a.SameAoR(&b) != test.same || b.SameAoR(&a) != test.same {
+			t.Errorf("%s and %s: the same is %v", test.a, test.b, !test.same)
+		}
+		if n := testing.AllocsPerRun(10, func() { a.SameAoR(&b) }); n > 0 {
+			t.Errorf("%s and %s: %v allocations", test.a, test.b, n)
+		}
+	}
+}
