@@ -90,7 +90,7 @@ func (a *authorizer) authorize(r *http.Request, client netip.Addr) (grant any, d
 	// Not by a Client: that would follow redirects, to where anybody may be asked.
 	answer, err := a.transport.RoundTrip(a.question(ctx, r, client))
 	if err != nil {
-		a.failed(r, zap.Error(err))
+		a.failed(r, err)
 		return nil, &transport.Denial{
 			Why: transport.RefusedAuthFailed, Status: http.StatusServiceUnavailable,
 			Header: http.Header{"Retry-After": {fmt.Sprint(retryAfter)}},
@@ -107,7 +107,7 @@ func (a *authorizer) authorize(r *http.Request, client netip.Addr) (grant any, d
 			Header: picked(answer.Header, "Www-Authenticate", "Retry-After"),
 		}
 	}
-	a.failed(r, zap.String("status", answer.Status))
+	a.failed(r, fmt.Errorf("answered %s", answer.Status))
 	return nil, badAnswer
 }
 
@@ -125,13 +125,13 @@ func (a *authorizer) bind(r *http.Request, answer *http.Response) (grant any, de
 			return aor, nil
 		}
 	}
-	a.failed(r, zap.Strings(a.aorHeader, values))
+	a.failed(r, fmt.Errorf("%s: %q is not one address-of-record", a.aorHeader, values))
 	return nil, badAnswer
 }
 
-func (a *authorizer) failed(r *http.Request, what zap.Field) {
+func (a *authorizer) failed(r *http.Request, err error) {
 	if r.Context().Err() == nil { // else it is the browser that did not wait
-		a.log.Error("handshake not authorized", zap.String("remote", r.RemoteAddr), zap.Stringer("url", a.url), what)
+		a.log.Error("handshake not authorized", zap.String("remote", r.RemoteAddr), zap.Stringer("url", a.url), zap.Error(err))
 	}
 }
 

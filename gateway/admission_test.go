@@ -170,8 +170,9 @@ func TestClientAddress(t *testing.T) {
 	if all := got.all("X-Client-IP"); len(all) != 1 || all[0] != "203.0.113.9" {
 		t.Errorf("the SIP server is told %q", all)
 	}
-	if remote := l.log.FilterMessage("browser connected").All()[0].ContextMap()["remote"]; remote != "203.0.113.9:0" {
-		t.Errorf("logged as %v", remote)
+	l.hangUp(p.browser)
+	if gone := l.log.FilterMessage("browser gone").All()[0].ContextMap(); gone["remote"] != "203.0.113.9:0" || gone["client"] != "203.0.113.9" {
+		t.Errorf("logged as %v", gone)
 	}
 }
 
@@ -284,6 +285,24 @@ func TestAttackBoundConnection(t *testing.T) {
 		})
 	}
 	l.expectAlive(p)
+}
+
+// TestAttackBoundContact: whatever a Contact names, the SIP server gets a token
+// that leads to the connection which it came by.
+func TestAttackBoundContact(t *testing.T) {
+	l, a := authLab(t, func(c *Config) { c.AuthAoRHeader = "X-Aor" })
+	a.binds("sip:alice@pbx.example")
+	p := l.phone("alice")
+	for _, contact := range []string{bob, "<sip:bob@10.0.0.5:5060>", "<sips:bob@pbx.example>;expires=600", "sip:bob@pbx.example"} {
+		req := l.up(p, p.registerContact(contact))
+		if got := req.contactURI(); !strings.HasSuffix(got, "@"+l.bound.SIP.String()) || strings.Contains(req.get("Contact"), "bob") {
+			t.Errorf("Contact %s becomes %s", contact, req.get("Contact"))
+		}
+		l.down(p, req.reply("200 OK", "Contact: "+req.get("Contact")+";expires=600"))
+		reached := l.down(p, l.pbx.request("OPTIONS", req.contactURI()))
+		l.answered(p, reached, "200 OK")
+		t.Logf("attack: bound to alice, REGISTER with Contact %s | the Contact is a token of the connection itself | viaduct_dropped_total 0", contact)
+	}
 }
 
 // TestBoundCall: a browser that is bound is called by another name, and what it
@@ -444,7 +463,9 @@ func TestAttackAuthFlood(t *testing.T) {
 		t.Errorf("%d questions too many at once", n)
 	}
 	close(stop)
-	l.log.await("browser connected", allowed)
+	for range allowed - authAtOnce {
+		<-a.asked
+	}
 	t.Logf("attack: %d handshakes at once while the service behind --auth-url hangs | it was asked %d times at once, %d were answered 429 | viaduct_handshakes_total{outcome=\"%s\"} %d",
 		browsers, authAtOnce, browsers-allowed, transport.RefusedAddress, l.gw.Refused(transport.RefusedAddress))
 }

@@ -289,7 +289,7 @@ func (g *Gateway) unasked(client netip.AddrPort, why transport.Refusal) {
 	if why == transport.RefusedUnfinished {
 		level = zap.DebugLevel
 	}
-	g.log.Log(level, "connection refused", zap.Stringer("reason", why), zap.Stringer("remote", client))
+	g.log.With(zap.Stringer("reason", why)).Log(level, "connection refused", zap.Stringer("remote", client))
 }
 
 // debugLog takes what net/http says of handshakes that never became one: port
@@ -310,6 +310,9 @@ func admitWith(r *http.Request, why transport.Refusal) string {
 	case transport.RefusedConnections:
 		return "--max-connections"
 	case transport.RefusedAddress:
+		if remote, err := netip.ParseAddrPort(r.RemoteAddr); err == nil && r.Header.Get("X-Forwarded-For") != "" {
+			return "--trusted-proxy=" + netip.PrefixFrom(remote.Addr(), remote.Addr().BitLen()).String()
+		}
 		return "--max-connections-per-ip"
 	}
 	return ""

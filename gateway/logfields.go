@@ -36,6 +36,7 @@ func LogFields() []LogField {
 		{"call", "rtpengine's name for a call"},
 		{"url", "--auth-url"},
 		{"file", "the file that is watched"},
+		{"expired", "when a certificate has"},
 		{"keys", "how many token keys there are"},
 		{"connections", "how many are open"},
 		{"timeout", "--drain-timeout"},

@@ -263,7 +263,7 @@ func (g *Gateway) loadCertificates() (err error) {
 	}
 	for flag, cert := range g.certificates() {
 		if ends := cert.Expiry(); time.Now().After(ends) {
-			g.log.Error("certificate has expired", zap.String("flag", "--"+flag), zap.Time("at", ends))
+			g.log.Error("certificate has expired", zap.String("flag", "--"+flag), zap.Time("expired", ends))
 		}
 	}
 	return nil

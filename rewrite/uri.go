@@ -102,7 +102,19 @@ func (u *URI) SameAoR(v *URI) bool {
 		}
 		a, b = a[sizeA:], b[sizeB:]
 	}
-	return len(a) == 0 && len(b) == 0 && equalFold(u.Host, string(v.Host))
+	return len(a) == 0 && len(b) == 0 && equalHost(u.Host, v.Host)
+}
+
+func equalHost(a, b []byte) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if lower(a[i]) != lower(b[i]) {
+			return false
+		}
+	}
+	return true
 }
 
 // escaped is added to a reserved character that stands as "%" HEX HEX: it is not

@@ -59,6 +59,7 @@ func TestSameAoR(t *testing.T) {
 		{"sip:alice@pbx.example", "SIPS:alice@PBX.Example:5061;transport=tls?Subject=x", true},
 		{"sip:alice@pbx.example", "sip:%61l%69ce@pbx.example", true},
 		{"sip:a%2fb@pbx.example", "sip:a%2Fb@pbx.example", true},
+		{"sip:alice@a.host.whose.name.is.longer.than.32.characters.example", "sip:alice@A.host.whose.name.is.longer.than.32.characters.example", true},
 		{"sip:alice@[2001:DB8::1]", "sip:alice@[2001:db8::1]", true},
 
 		{"sip:alice@pbx.example", "sip:Alice@pbx.example", false},

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -214,6 +215,32 @@ func TestAttackSlowloris(t *testing.T) {
 		t.Logf("attack: slowloris, a request within TLS a byte at a time | closed when the time-out has passed | viaduct_handshakes_total{outcome=\"%s\"} %d",
 			RefusedUnfinished, takeAll(s.unasked)[RefusedUnfinished])
 	})
+}
+
+// A message that never comes to its end is no first message, whatever part of it
+// comes, and neither are pings.
+func TestAttackSlowMessage(t *testing.T) {
+	message := header(ws.OpText, 60_000)
+	for name, sent := range map[string][]byte{
+		"a message": append(message, make([]byte, 60_000)...),
+		"fragments": bytes.Repeat(frame(ws.OpContinuation, false, "x"), 1000),
+		"pongs":     bytes.Repeat(frame(ws.OpPong, true, ""), 1000),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := startWS(t, WSConfig{PingInterval: pingBuckets * time.Millisecond, FirstMessage: pingBuckets * time.Millisecond}, nil)
+			p, c := s.dial(t)
+			if name == "fragments" {
+				p.raw(frame(ws.OpText, false, "x"))
+			}
+			if took := drip(p, sent, 10*time.Millisecond); took > 8*pingBuckets*time.Millisecond+closeTimeout {
+				t.Errorf("closed after %v", took)
+			}
+			s.ends(t, c, CauseIdle)
+			s.empty(t)
+			t.Logf("attack: slowloris, %s a byte at a time in place of the first message | closed 1008 when the time-out has passed | viaduct_connections_closed_total{cause=\"%s\"} 1", name, CauseIdle)
+		})
+	}
 }
 
 // What is longer than any browser's handshake is not kept.

@@ -72,6 +72,13 @@ func (why Refusal) String() string {
 	return label
 }
 
+// Text describes the refusal, and the HTTP status of the answer, 0 if there is
+// none: the connection is closed.
+func (why Refusal) Text() (text string, status int) {
+	_, status, text = why.answer()
+	return text, status
+}
+
 // answer returns the label, the HTTP status and what to tell who is refused.
 func (why Refusal) answer() (label string, status int, text string) {
 	switch why {
@@ -102,13 +109,13 @@ func (why Refusal) answer() (label string, status int, text string) {
 	case RefusedClosing:
 		return "closing", http.StatusServiceUnavailable, "Shutting down."
 	case RefusedProxyHeader:
-		return "proxy_header", 0, ""
+		return "proxy_header", 0, "No right PROXY header, or one that is not believed."
 	case RefusedHandshakes:
-		return "handshakes", 0, ""
+		return "handshakes", 0, "Too many connections of this address in the handshake."
 	case RefusedSlow:
-		return "slow", 0, ""
+		return "slow", 0, "Slow in the handshake, while others waited for the place."
 	case RefusedUnfinished:
-		return "unfinished", 0, ""
+		return "unfinished", 0, "Ended before it had asked: TLS failed, time ran out, or the other end went."
 	default:
 		return fmt.Sprintf("Refusal(%d)", uint8(why)), http.StatusInternalServerError, ""
 	}

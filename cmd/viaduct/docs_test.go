@@ -9,10 +9,12 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
 	"viaduct/gateway"
+	"viaduct/transport"
 )
 
 // TestDocsFlags: the table of flags is what the code says.
@@ -28,6 +30,21 @@ func TestDocsReasons(t *testing.T) {
 		fmt.Fprintf(&table, "| `%s` | %s |\n", reason, cell(reason.Text()))
 	}
 	wantSection(t, "reasons", table.String())
+}
+
+// TestDocsRefusals: the table of handshakes that are refused is what the code says.
+func TestDocsRefusals(t *testing.T) {
+	var table strings.Builder
+	table.WriteString("| `reason` | answer | what happened |\n|---|---|---|\n")
+	for _, why := range transport.Refusals() {
+		text, status := why.Text()
+		answer := "closed"
+		if status > 0 {
+			answer = strconv.Itoa(status)
+		}
+		fmt.Fprintf(&table, "| `%s` | %s | %s |\n", why, answer, text)
+	}
+	wantSection(t, "refusals", table.String())
 }
 
 // TestDocsMetrics: the table of metrics is what the code says.
