@@ -109,28 +109,42 @@ var lay = map[string]func(*lab, *phone) track{
 	},
 }
 
+// readPBX reads the next datagram that is no OPTIONS of the gateway's own.
+func (l *lab) readPBX(buf []byte) []byte {
+	for {
+		n, err := l.pbx.conn.Read(buf)
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		if !bytes.HasPrefix(buf[:n], []byte("OPTIONS")) {
+			return buf[:n]
+		}
+		l.pbx.send(sip(buf[:n]).reply("200 OK"))
+	}
+}
+
+// exchangeUp is the exchange of a REGISTER of a registered phone.
+func (l *lab) exchangeUp(p *phone, register sip) func() {
+	l.registered(p)
+	request := numbered(register)
+	conn, from := l.onlyConn(), l.fromPBX()
+	var response, frame []byte
+	_ = l.pbx.conn.SetReadDeadline(time.Time{})
+	_ = p.conn.SetReadDeadline(time.Time{})
+	buf := make([]byte, 65536)
+	return func() {
+		l.gw.fromBrowser(conn, nil, request.next())
+		response = appendOK(response[:0], l.readPBX(buf))
+		l.gw.fromSIP(from, response)
+		frame, _ = l.readFrame(p, frame)
+	}
+}
+
 // exchange makes a whole transaction each time: a new request, read at the far
 // end, and its final response, read at the near one.
 var exchange = map[string]func(*lab, *phone) func(){
-	"Up": func(l *lab, p *phone) func() {
-		l.registered(p)
-		request := numbered(p.register())
-		conn, from := l.onlyConn(), l.fromPBX()
-		var response, frame []byte
-		_ = l.pbx.conn.SetReadDeadline(time.Time{})
-		_ = p.conn.SetReadDeadline(time.Time{})
-		buf := make([]byte, 65536)
-		return func() {
-			l.gw.fromBrowser(conn, nil, request.next())
-			n, err := l.pbx.conn.Read(buf)
-			if err != nil {
-				l.t.Fatal(err)
-			}
-			response = appendOK(response[:0], buf[:n])
-			l.gw.fromSIP(from, response)
-			frame, _ = l.readFrame(p, frame)
-		}
-	},
+	"Up":                func(l *lab, p *phone) func() { return l.exchangeUp(p, p.register()) },
+	"UpWithCredentials": func(l *lab, p *phone) func() { return l.exchangeUp(p, p.guess()) },
 	"Down": func(l *lab, p *phone) func() {
 		request := numbered(l.pbx.request("INFO", l.registered(p)).set("CSeq", "100000000 INFO"))
 		conn, from := l.onlyConn(), l.fromPBX()
@@ -143,9 +157,7 @@ var exchange = map[string]func(*lab, *phone) func(){
 			frame, payload = l.readFrame(p, frame)
 			response = appendOK(response[:0], payload)
 			l.gw.fromBrowser(conn, nil, response)
-			if _, err := l.pbx.conn.Read(buf); err != nil {
-				l.t.Fatal(err)
-			}
+			l.readPBX(buf)
 		}
 	},
 }

@@ -130,9 +130,17 @@ func (f *flow) last(viaHost, aor []byte) (found contact, ok bool) {
 	return found, ok
 }
 
+// maxSeenAoR bounds the address-of-record of each, in bytes. What bounds the rest
+// of it is the size of a Via and of a token, but of this that of a message, which
+// sixteen times over is a megabyte.
+const maxSeenAoR = 255
+
 // remember keeps a Contact, in the place of what was known of it, else of the
 // oldest one that is not registered.
 func (f *flow) remember(c contact) {
+	if len(c.aor) > maxSeenAoR {
+		return
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.seen = slices.DeleteFunc(f.seen, func(o contact) bool {

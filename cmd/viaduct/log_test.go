@@ -4,12 +4,16 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/gobwas/ws"
+	"github.com/gobwas/ws/wsutil"
 	"go.uber.org/zap"
 )
 
@@ -120,4 +124,41 @@ func TestLogNeverWaits(t *testing.T) {
 	if lost == 0 || read == 0 {
 		t.Errorf("%d lines are read, %d are said to be lost", read, lost)
 	}
+}
+
+// TestServeUnreadLog: viaduct relays and ends though nobody reads its log, of which
+// there is more than anything holds.
+func TestServeUnreadLog(t *testing.T) {
+	v := startViaduct(t, []string{"STATE_DIRECTORY=" + t.TempDir()},
+		"--listen=127.0.0.1:0", "--sip-listen=127.0.0.1:0", "--upstream=sip:"+startPBX(t), "--log-level=debug", "--rate=0")
+	dialer := ws.Dialer{Protocols: []string{"sip"}}
+	conn, _, _, err := dialer.Dial(t.Context(), v.line("listening")["websocket"].([]any)[0].(string))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
+	const messages = 1500
+	padding := "Subject: " + strings.Repeat("x", 1000) + "\r\nContent-Length: "
+	for i := range messages {
+		request := strings.ReplaceAll(strings.ReplaceAll(invite, "INVITE", "OPTIONS"), "CSeq: 1", fmt.Sprint("CSeq: ", i+1))
+		if err := wsutil.WriteClientText(conn, []byte(strings.Replace(request, "Content-Length: ", padding, 1))); err != nil {
+			t.Fatal(err)
+		}
+		if answer, err := wsutil.ReadServerText(conn); err != nil || !strings.HasPrefix(string(answer), "SIP/2.0 404 ") {
+			t.Fatalf("message %d: answered %.40q, %v", i, answer, err)
+		}
+	}
+	v.signal(syscall.SIGTERM)
+	ended := make(chan error, 1)
+	go func() { ended <- v.cmd.Wait() }()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("it does not end")
+	}
+	t.Logf("attack: %s | %s | %s", "a log that nobody reads", fmt.Sprintf("%d messages relayed and logged by the level debug, 6 MB of log; all answered, and SIGTERM ends it", messages), "log lines lost")
 }
