@@ -52,11 +52,12 @@ type bench struct {
 	help              []byte // of viaduct
 	certFile, keyFile string // for wss
 
-	saturation map[string]float64 // pairs a second by UDP, by server
-	stateless  float64            // messages that viaduct relayed without keeping them
-	repeated   int                // runs
-	disturbed  int                // runs that count nevertheless
-	wrong      drive.Errors       // of null and viaduct, whose answers must all come
+	processes  map[string]processes // of Kamailio, by variant and leg
+	saturation map[string]float64   // pairs a second by UDP, by server
+	stateless  float64              // messages that viaduct relayed without keeping them
+	repeated   int                  // runs
+	disturbed  int                  // runs that count nevertheless
+	wrong      drive.Errors         // of null and viaduct, whose answers must all come
 }
 
 // errWrong is a measurement whose answers were not all as they should be.
@@ -75,7 +76,7 @@ func Bench(ctx context.Context, cfg Config, out io.Writer) error {
 		return err
 	}
 	defer answering.stop()
-	b := &bench{cfg: cfg, dir: dir, answerer: addr, report: newReport(out), saturation: map[string]float64{}}
+	b := &bench{cfg: cfg, dir: dir, answerer: addr, report: newReport(out), processes: map[string]processes{}, saturation: map[string]float64{}}
 	if b.certFile, b.keyFile, err = certificate(dir); err != nil {
 		return err
 	}

@@ -5,11 +5,9 @@ package bench
 import (
 	"bytes"
 	"context"
-	_ "embed"
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"time"
@@ -32,6 +30,8 @@ type setting struct {
 	leg   leg
 	cores int  // GOMAXPROCS, 0 for all; of a server in Go
 	tls   bool // browsers come by wss; viaduct's alone
+
+	processes processes // Kamailio's, zero for the best
 }
 
 // A server is one that relays between browsers and the answering end.
@@ -125,36 +125,6 @@ func (b *bench) knows(flag string) bool {
 		b.help, _ = exec.Command(b.cfg.Viaduct, "--help").Output() // what is wrong with it shows when it is started
 	}
 	return bytes.Contains(b.help, []byte("  "+flag))
-}
-
-//go:embed kamailio.cfg
-var kamailioConfig []byte
-
-// kamailioMemory is what all its processes share, in MB.
-const kamailioMemory = "3072"
-
-// startKamailio starts Kamailio with its fast allocator; that of the Debian
-// package's default is one for debugging.
-func (b *bench) startKamailio(ctx context.Context, name string, how setting, more ...string) (*server, error) {
-	listen, err := freePort()
-	if err != nil {
-		return nil, err
-	}
-	config := filepath.Join(b.dir, "kamailio.cfg")
-	if err := os.WriteFile(config, kamailioConfig, 0o600); err != nil {
-		return nil, err
-	}
-	p, err := start(ctx, name, "kamailio", append([]string{
-		"-f", config, "-DD", "-E", "-w", b.dir, "-Y", b.dir,
-		"-x", "fm", "-X", "fm", "-m", kamailioMemory, "-M", "32", "-b", "4194304",
-		"-A", "LISTEN=" + listen.String(),
-		"-A", fmt.Sprintf("UPSTREAM=%q", fmt.Sprintf("sip:%s;transport=%s", b.answerer, how.leg)),
-	}, more...)...)
-	if err != nil {
-		return nil, err
-	}
-	s := &server{name: name, process: p, addr: listen, path: "/", loose: true}
-	return s, s.wait(ctx, false)
 }
 
 // wait waits until the server serves, and ends it if it does not.
