@@ -219,6 +219,8 @@ func (b *bench) try(ctx context.Context, e *entrant, r drive.Run) (result *drive
 
 // close says at the end what holds for all of it.
 func (b *bench) close(took time.Duration) {
+	b.report.atMost("messages relayed without being kept to be sent again", b.stateless, 0, 0)
+	b.report.aimTable()
 	b.report.note("Messages that viaduct relayed without keeping them to be sent again: %.0f. It ran with "+
 		"--max-transactions=%d and --max-transaction-memory=%d.", b.stateless, transactions, transactionMemory)
 	b.report.note("Runs done again since other processes kept more than %.1f cores busy: %d. Runs that count although they did: %d.",

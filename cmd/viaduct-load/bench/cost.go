@@ -142,11 +142,14 @@ func (b *bench) costTable(leg leg, method drive.Method, all rounds) {
 		what = "a call with 3 kB: a third of INVITE, 180, 200, ACK, BYE, 200"
 	}
 	title := fmt.Sprintf("CPU of a pair by %s: %s", upper(leg), what)
-	if len(valid) == 0 {
-		b.report.note("%s: **void**, in each round the null relay cost more than %.1f of Kamailio's stateless forward.", title, voidAbove)
-		valid = all
+	if void := len(all) - len(valid); void > 0 {
+		b.report.note("%s: %d of %d rounds are **void**, the null relay cost more than %.1f of Kamailio's stateless forward.", title, void, len(all), voidAbove)
+		title += fmt.Sprintf(" (%d of %d rounds void)", void, len(all))
 	}
-	b.report.note("%s: %d of %d rounds void.", title, len(all)-len(valid), len(all))
+	if len(valid) == 0 {
+		valid = all // and the table says so
+	}
+	b.costAims(leg, method, valid)
 	t := b.report.table(title, "server", "µs of CPU a pair", "of null", "of viaduct", "pairs a second", "errors")
 	null, viaduct := valid.of("null", orNothing(micros)).median, valid.of("viaduct", orNothing(micros)).median
 	for _, name := range b.cfg.Servers {
@@ -193,7 +196,9 @@ func (b *bench) allocations(ctx context.Context, leg leg, e *entrant) error {
 			return err
 		}
 		messages := 2 * allocRate * b.cfg.Time.Seconds()
-		t.row(string(method), fmt.Sprintf("%.2f", max(loaded-idle, 0)/messages))
+		each := max(loaded-idle, 0) / messages
+		t.row(string(method), fmt.Sprintf("%.2f", each))
+		b.report.atMost(fmt.Sprintf("%s by %s: allocations a message", method, upper(leg)), each, 0.005, 3)
 	}
 	t.print()
 	return nil

@@ -29,8 +29,8 @@ func (b *bench) idle(ctx context.Context) error {
 	}
 	heading = append(heading, "heap in use each after a collection", "RSS of all")
 	t := b.report.table("Bytes of an idle connection: PSS of the server's processes, less that without connections", heading...)
-	for _, kind := range []kind{{"null", "", false, false}, {"viaduct", "plain", false, false}, {"viaduct", "plain, registered", true, false},
-		{"viaduct", "TLS", false, true}, {"kamailio", "plain", false, false}} {
+	for _, kind := range []kind{{"null", "", false, false, 0}, {"viaduct", "plain", false, false, 1 << 10}, {"viaduct", "plain, registered", true, false, 3 << 9},
+		{"viaduct", "TLS", false, true, 8 << 10}, {"kamailio", "plain", false, false, 0}} {
 		if !b.measured(kind.server) {
 			continue
 		}
@@ -50,6 +50,7 @@ type kind struct {
 	name     string
 	register bool
 	tls      bool
+	aim      int // bytes of each at the most connections, 0 for none
 }
 
 // crowd is browsers that do nothing.
@@ -107,6 +108,9 @@ func (b *bench) idleOf(ctx context.Context, k kind, sizes []int) ([]string, erro
 	}
 	if errors := browsers.Errors(); errors.Total() > 0 {
 		return nil, fmt.Errorf("idle connections: %v", errors)
+	}
+	if k.aim > 0 {
+		b.report.atMost(fmt.Sprintf("%s: bytes of each of %d idle connections, PSS", row[0], most), float64((last.PSS-empty.PSS)/most), float64(k.aim), 0)
 	}
 	each := ""
 	if s.admin.IsValid() {

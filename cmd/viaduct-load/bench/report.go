@@ -20,6 +20,7 @@ type report struct {
 	out   io.Writer
 	body  bytes.Buffer // tables
 	notes []string
+	aims  []aim
 	took  time.Duration
 }
 
