@@ -6,6 +6,8 @@ FUZZTIME   ?= 10000x
 
 # Tools run at a fixed version and stay out of go.mod.
 GOLANGCI    = $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+# Reads the bill of materials off a binary.
+SYFT        = $(GO) run github.com/anchore/syft/cmd/syft@v1.33.0
 GOVULNCHECK = $(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
 # The real peers share two cores with Chromium, so packages take turns.
@@ -16,7 +18,7 @@ ALLOCTEST   = $(GO) test -run=Alloc -count=1 ./rewrite ./transport ./gateway ./g
 
 PHONE       = cmd/viaduct-demo/phone
 
-.PHONY: demo demo-picture phone build test test-full setup lint fmt fuzz bench microbench instructions vuln
+.PHONY: demo demo-picture phone build release test test-full setup lint fmt fuzz bench microbench instructions vuln
 
 demo: phone ## viaduct with a PBX and a phone page, on this machine; DEMO_FLAGS are its flags
 	$(GO) run ./cmd/viaduct-demo $(DEMO_FLAGS)
@@ -34,6 +36,24 @@ demo-picture: phone ## the demo's picture in the README, taken anew
 
 build: ## the viaduct binary, in this directory
 	$(GO) build ./cmd/viaduct
+
+# The same bytes from the same commit, wherever it is built: no paths, no clock, nobody's name.
+RELEASE     = bin/release
+ARCHIVE     = tar --sort=name --mtime=@$$(git log -1 --format=%ct) --owner=0 --group=0 --numeric-owner --mode=go=u,go-w -cf -
+
+release: ## archives for linux amd64 and arm64, their checksums and bills of materials, in bin/release; syft needs jq
+	rm -rf $(RELEASE)
+	@set -e; for arch in amd64 arm64; do \
+		name=viaduct-linux-$$arch; \
+		mkdir -p $(RELEASE)/$$name; \
+		CGO_ENABLED=0 GOOS=linux GOARCH=$$arch $(GO) build -trimpath -buildvcs=true -ldflags=-s -o $(RELEASE)/$$name/viaduct ./cmd/viaduct; \
+		$(SYFT) scan --quiet file:$(RELEASE)/$$name/viaduct --source-name viaduct -o cyclonedx-json \
+			| jq 'del(.serialNumber, .metadata.timestamp)' > $(RELEASE)/$$name.cdx.json; \
+		cp LICENSE CHANGELOG.md deploy/systemd/viaduct.service deploy/systemd/viaduct.env deploy/systemd/90-viaduct.conf $(RELEASE)/$$name; \
+		$(ARCHIVE) -C $(RELEASE) $$name | gzip -9n > $(RELEASE)/$$name.tar.gz; \
+		rm -r $(RELEASE)/$$name; \
+	done
+	cd $(RELEASE) && sha256sum * > SHA256SUMS
 
 test: setup lint ## everything once: lint, tests against real peers, a little fuzzing
 	$(GOTEST) -timeout=20m ./...
