@@ -47,8 +47,11 @@ release: ## archives for linux amd64 and arm64, their checksums and bills of mat
 		name=viaduct-linux-$$arch; \
 		mkdir -p $(RELEASE)/$$name; \
 		CGO_ENABLED=0 GOOS=linux GOARCH=$$arch $(GO) build -trimpath -buildvcs=true -ldflags=-s -o $(RELEASE)/$$name/viaduct ./cmd/viaduct; \
-		$(SYFT) scan --quiet file:$(RELEASE)/$$name/viaduct --source-name viaduct -o cyclonedx-json \
-			| jq 'del(.serialNumber, .metadata.timestamp)' > $(RELEASE)/$$name.cdx.json; \
+		$(SYFT) scan --quiet file:$(RELEASE)/$$name/viaduct --source-name viaduct -o cyclonedx-json=$(RELEASE)/syft.json; \
+		jq --arg here $(CURDIR)/$(RELEASE)/$$name/ \
+			'del(.serialNumber, .metadata.timestamp) | walk(if type == "string" then ltrimstr($$here) else . end)' \
+			$(RELEASE)/syft.json > $(RELEASE)/$$name.cdx.json; \
+		rm $(RELEASE)/syft.json; \
 		cp LICENSE CHANGELOG.md deploy/systemd/viaduct.service deploy/systemd/viaduct.env deploy/systemd/90-viaduct.conf $(RELEASE)/$$name; \
 		$(ARCHIVE) -C $(RELEASE) $$name | gzip -9n > $(RELEASE)/$$name.tar.gz; \
 		rm -r $(RELEASE)/$$name; \
