@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
+	"path/filepath"
 	"strings"
 
 	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
@@ -35,11 +36,19 @@ const (
 // kubeVersion is the oldest Kubernetes that the chart is for.
 const kubeVersion = "1.30.0"
 
-// Fetch builds the tools, for a test that goes on without a network.
-func Fetch() error {
-	_, helmErr := run(helm, "version")
-	_, kustomizeErr := run(kustomize, "version")
-	return errors.Join(helmErr, kustomizeErr)
+// Offline builds the tools, and returns the variables with which a process that
+// has no network finds them: what go has downloaded is a module proxy, too.
+func Offline() (env []string, err error) {
+	for _, tool := range []string{helm, kustomize} {
+		if _, err := run(tool, "version"); err != nil {
+			return nil, err
+		}
+	}
+	cache, err := exec.Command("go", "env", "GOMODCACHE").Output()
+	if err != nil {
+		return nil, err
+	}
+	return []string{"GOPROXY=file://" + filepath.Join(strings.TrimSpace(string(cache)), "cache", "download")}, nil
 }
 
 // HelmLint returns what helm finds wrong with a chart and a file of values.

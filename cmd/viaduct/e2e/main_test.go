@@ -57,9 +57,6 @@ func run(m *testing.M) int {
 		return fail(err)
 	}
 	if os.Geteuid() != 0 {
-		if err := manifest.Fetch(); err != nil {
-			return fail(err)
-		}
 		return runInUserNamespace()
 	}
 	if authority, err = newAuthority(dir); err != nil {
@@ -99,12 +96,16 @@ func buildViaduct(dir string) (string, error) {
 // make network namespaces and drop packets: as the root of namespaces of its
 // own, with loopback for a network and an empty /run for ip netns.
 func runInUserNamespace() int {
+	offline, err := manifest.Offline()
+	if err != nil {
+		return fail(err)
+	}
 	args := append([]string{
 		"--user", "--map-root-user", "--net", "--mount",
 		"sh", "-c", `mount -t tmpfs tmpfs /run && ip link set lo up && exec "$0" "$@"`, os.Args[0],
 	}, os.Args[1:]...)
 	again := exec.Command("unshare", args...)
-	again.Env = append(os.Environ(), binaryVariable+"="+viaductBinary)
+	again.Env = append(append(os.Environ(), offline...), binaryVariable+"="+viaductBinary)
 	again.Stdout, again.Stderr = os.Stdout, os.Stderr
 	again.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := forkOnLastingThread(again); err != nil {
