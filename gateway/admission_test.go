@@ -100,6 +100,7 @@ func TestAuthAnswers(t *testing.T) {
 		{401, 401, transport.RefusedAuth},
 		{403, 403, transport.RefusedAuth},
 		{404, 404, transport.RefusedAuth},
+		{426, 426, transport.RefusedAuth},
 		{429, 429, transport.RefusedAuth},
 		{500, 502, transport.RefusedAuthFailed},
 		{503, 502, transport.RefusedAuthFailed},
@@ -116,6 +117,9 @@ func TestAuthAnswers(t *testing.T) {
 		res := l.handshake(nil)
 		if res.StatusCode != test.status {
 			t.Errorf("%d: answered %s, want %d", test.answer, res.Status, test.status)
+		}
+		if test.why != 0 && !res.Close {
+			t.Errorf("%d: the connection stays open", test.answer)
 		}
 		if n := l.gw.Refused(test.why) - before; test.why != 0 && n != 1 {
 			t.Errorf("%d: %v counts %d", test.answer, test.why, n)

@@ -118,3 +118,17 @@ func TestHEPDoesNotAllocate(t *testing.T) {
 		})
 	}
 }
+
+// TestBoundDoesNotAllocate: nor does it to see that a browser speaks for itself.
+func TestBoundDoesNotAllocate(t *testing.T) {
+	for name, lay := range lay {
+		t.Run(name, func(t *testing.T) {
+			l, a := authLab(t, stateless, func(c *Config) { c.AuthAoRHeader = "X-Aor" })
+			a.binds("sip:alice@pbx.example")
+			tr := lay(l, l.phone("alice"))
+			if n := testing.AllocsPerRun(1000, tr.relay); n != 0 {
+				t.Errorf("%v allocations a message", n)
+			}
+		})
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -187,4 +188,33 @@ func TestWSProxyProtocol(t *testing.T) {
 			})
 		}
 	}
+}
+
+// FuzzProxyHeader: whatever a proxy sends is a header that names an address, or
+// none, and nothing behind it is lost.
+func FuzzProxyHeader(f *testing.F) {
+	for _, version := range []byte{1, 2} {
+		for _, from := range []string{"203.0.113.9:1000", "[2001:db8::1]:1000", "[::ffff:203.0.113.9]:1"} {
+			f.Add(append(proxyHeader(f, version, proxyproto.PROXY, from), "GET /ws"...))
+		}
+	}
+	f.Add(append(proxyHeader(f, 2, proxyproto.LOCAL, "203.0.113.9:1000"), "GET /ws"...))
+	f.Add([]byte("PROXY UNKNOWN ffff:: 1\r\nGET /ws"))
+	f.Add([]byte("\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x02xyGET /ws"))
+	f.Add([]byte("\r\n\r\n\x00\r\nQUIT\n\x21\x13\x00\x0c"))
+	f.Fuzz(func(t *testing.T, sent []byte) {
+		r := bufio.NewReaderSize(bytes.NewReader(sent), proxyHeadBuffer)
+		client, err := readProxyHeader(r)
+		if err != nil {
+			return
+		}
+		rest, _ := io.ReadAll(r)
+		head := sent[:len(sent)-len(rest)]
+		if !bytes.HasSuffix(sent, rest) || len(head) < len("PROXY UNKNOWN\r\n") {
+			t.Errorf("%q are left of %q", rest, sent)
+		}
+		if client.IsValid() && client.Addr() != plain(client.Addr()) {
+			t.Errorf("the client is %v", client)
+		}
+	})
 }

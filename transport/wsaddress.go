@@ -74,5 +74,5 @@ func addrPortOf(addr net.Addr) netip.AddrPort {
 		return netip.AddrPort{}
 	}
 	ap := tcp.AddrPort()
-	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+	return netip.AddrPortFrom(plain(ap.Addr()), ap.Port())
 }

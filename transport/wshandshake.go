@@ -251,7 +251,7 @@ func (s *WSServer) refuse(w http.ResponseWriter, r *http.Request, denied *Denial
 	case why == RefusedNotWebSocket && r.Method != http.MethodGet:
 		w.Header().Set("Allow", http.MethodGet)
 		status = http.StatusMethodNotAllowed
-	case status == http.StatusUpgradeRequired:
+	case why == RefusedNotWebSocket, why == RefusedVersion:
 		// RFC 9110 15.5.22: "The server MUST send an Upgrade header field in a 426
 		// response to indicate the required protocol(s)".
 		w.Header().Set("Upgrade", "websocket")

@@ -52,25 +52,33 @@ func (h *proxyHead) read(s *wsSocket, p []byte) (int, error) {
 // its refusal.
 func (h *proxyHead) receive(s *wsSocket) error {
 	r := bufio.NewReaderSize(s.TCPConn, proxyHeadBuffer)
-	header, err := proxyproto.Read(r)
+	client, err := readProxyHeader(r)
 	if err != nil {
 		s.refuse(RefusedProxyHeader)
 		return err
 	}
 	h.rest, _ = r.Peek(r.Buffered()) // what is buffered can be had
-	if header.Command.IsLocal() {
+	if !client.IsValid() {
 		return nil
 	}
-	source, ok := header.SourceAddr.(*net.TCPAddr)
-	if !ok {
-		s.refuse(RefusedProxyHeader)
-		return proxyproto.ErrUnsupportedAddressFamilyAndProtocol
-	}
-	client := addrPortOf(source)
 	h.client.Store(&client)
 	if why := s.server.door.name(s, client.Addr()); why != accepted {
 		s.refuse(why)
 		return errHandshakes
 	}
 	return nil
+}
+
+// readProxyHeader reads one header and returns whose connection it begins, which
+// is not valid for one of the proxy's own.
+func readProxyHeader(r *bufio.Reader) (client netip.AddrPort, err error) {
+	header, err := proxyproto.Read(r)
+	if err != nil || header.Command.IsLocal() {
+		return client, err
+	}
+	source, ok := header.SourceAddr.(*net.TCPAddr)
+	if !ok {
+		return client, proxyproto.ErrUnsupportedAddressFamilyAndProtocol
+	}
+	return addrPortOf(source), nil
 }
