@@ -24,19 +24,15 @@ const (
 // Serve answers at addr until ctx is done, and calls ready with the address
 // once it listens.
 func Serve(ctx context.Context, addr netip.AddrPort, ready func(netip.AddrPort)) error {
-	fd, bound, err := socket.ListenUDP(addr)
+	fd, listener, bound, err := listen(addr)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = unix.Close(fd) }()
+	defer func() { _ = listener.Close() }()
 	if err := unix.SetNonblock(fd, false); err != nil { // one thread of its own waits there
 		return err
 	}
-	listener, err := net.Listen("tcp4", bound.String())
-	if err != nil {
-		return err
-	}
-	defer func() { _ = listener.Close() }()
 	own := "sip:answer@" + bound.String()
 
 	failed := make(chan error, 2)
@@ -49,6 +45,27 @@ func Serve(ctx context.Context, addr netip.AddrPort, ready func(netip.AddrPort))
 	case err := <-failed:
 		return err
 	}
+}
+
+// portTries is how many free ports are tried: one that is free for UDP may be in
+// use for TCP.
+const portTries = 20
+
+// listen opens both sockets at one port.
+func listen(addr netip.AddrPort) (fd int, listener net.Listener, bound netip.AddrPort, err error) {
+	for range portTries {
+		if fd, bound, err = socket.ListenUDP(addr); err != nil {
+			return -1, nil, bound, err
+		}
+		if listener, err = net.Listen("tcp4", bound.String()); err == nil {
+			return fd, listener, bound, nil
+		}
+		_ = unix.Close(fd)
+		if addr.Port() != 0 {
+			break
+		}
+	}
+	return -1, nil, bound, err
 }
 
 // datagrams answers what comes by UDP, many at a time.
