@@ -211,7 +211,7 @@ func (b *bench) try(ctx context.Context, e *entrant, r drive.Run) (result *drive
 	}
 	r.AtStart, r.AtEnd = look(&before, r.AtStart), look(&after, r.AtEnd)
 	result, err = e.fleet.Do(ctx, r)
-	if err = errors.Join(err, failed); err != nil {
+	if err = errors.Join(err, failed, e.server.process.alive()); err != nil {
 		return nil, 0, err
 	}
 	return result, max((after-before).Seconds()/result.Time.Seconds(), 0), nil

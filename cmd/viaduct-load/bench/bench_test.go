@@ -31,6 +31,32 @@ func TestVoid(t *testing.T) {
 	}
 }
 
+// TestFleetLeavesProcesses closes fleets after a process was started: threads
+// that end would end it.
+func TestFleetLeavesProcesses(t *testing.T) {
+	var started []*process
+	for range 20 {
+		p, err := start(t.Context(), "sleep", "sleep", "60")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(p.stop)
+		started = append(started, p)
+		f, err := drive.Assemble(t.Context(), drive.Config{Threads: 8})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+	}
+	for _, p := range started {
+		select {
+		case <-p.ended:
+			t.Fatal(p.alive())
+		case <-time.After(20 * time.Millisecond): // a signal would have come
+		}
+	}
+}
+
 func TestSpread(t *testing.T) {
 	for _, test := range []struct {
 		values []float64

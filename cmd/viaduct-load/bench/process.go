@@ -92,6 +92,16 @@ func startIn(ctx context.Context, name string, env []string, program string, arg
 
 func (p *process) pid() int { return p.cmd.Process.Pid }
 
+// alive tells that the process has not ended.
+func (p *process) alive() error {
+	select {
+	case <-p.ended:
+		return fmt.Errorf("%s ended: %v %s", p.name, p.cmd.ProcessState, p.output.String())
+	default:
+		return nil
+	}
+}
+
 // stop ends the process and its descendants.
 func (p *process) stop() {
 	_ = syscall.Kill(-p.pid(), syscall.SIGTERM)

@@ -73,6 +73,9 @@ func Assemble(ctx context.Context, cfg Config) (*Fleet, error) {
 		f.workers = append(f.workers, w)
 		f.ended.Go(func() {
 			runtime.LockOSThread()
+			// A thread that ended would take with it the processes that it had
+			// started before, if those are to end with their parent.
+			defer runtime.UnlockOSThread()
 			w.serve(ctx)
 		})
 	}

@@ -111,6 +111,21 @@ func TestMissing(t *testing.T) {
 	}
 }
 
+// TestGone has a server that is gone: that nothing was asked is no success.
+func TestGone(t *testing.T) {
+	f := fleet(t, answering(t), false, 1)
+	if err := f.Drop(); err != nil {
+		t.Fatal(err)
+	}
+	result, err := f.Do(t.Context(), Run{Method: Options, AtOnce: 20, Time: 10 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if result.Errors.Closed != 20 || result.Errors.Total() != 20 {
+		t.Error(result)
+	}
+}
+
 func TestSource(t *testing.T) {
 	seen := map[netip.Addr]int{}
 	for i := range 20_000 {

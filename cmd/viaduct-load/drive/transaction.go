@@ -29,6 +29,10 @@ func (w *worker) begin(r Run, at time.Time, workers int) {
 		window = min(openWindow, r.AtOnce/max(w.cfg.Connections, 1)+2)
 	}
 	for _, c := range w.conns {
+		if c.fd < 0 {
+			w.errors.Closed++
+			w.errors.add(errGone, nil)
+		}
 		c.resize(window)
 	}
 	if r.Rate == 0 {
@@ -139,6 +143,7 @@ func (w *worker) sweep(now time.Time) {
 }
 
 var (
+	errGone       = errors.New("a connection was gone before the run")
 	errUnexpected = errors.New("a response that nothing asked for")
 	errRefused    = errors.New("another status than 200")
 	errUntagged   = errors.New("a response without a tag in To")
