@@ -39,7 +39,7 @@ type activity struct {
 // openTransaction is open at the latest until that time.
 type openTransaction struct {
 	id    uint64
-	until time.Time
+	until instant
 }
 
 // opens is called before a message is sent that way, so that what follows it
@@ -116,7 +116,7 @@ func (a *activity) hold(id uint64, until time.Time) {
 	if len(a.open) == maxOpen {
 		a.open = slices.Delete(a.open, 0, 1)
 	}
-	a.open = append(a.open, openTransaction{id, until})
+	a.open = append(a.open, openTransaction{id, instantOf(until)})
 }
 
 // ended notes that a transaction is over.
@@ -154,7 +154,8 @@ func (a *activity) hungUp(callID uint64) {
 func (a *activity) busy(now time.Time) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.open = slices.DeleteFunc(a.open, func(t openTransaction) bool { return !now.Before(t.until) })
+	at := instantOf(now)
+	a.open = slices.DeleteFunc(a.open, func(t openTransaction) bool { return at >= t.until })
 	return len(a.open) > 0 || len(a.calls) > 0
 }
 

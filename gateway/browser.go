@@ -231,7 +231,11 @@ func (g *Gateway) rewriteUp(f *flow, w *work, hop *rewrite.ViaHop, to *leg) {
 	w.reqUp.Via = w.via
 	w.reqUp.Contacts = w.uris[:len(w.contacts)]
 	w.reqUp.Unsupported, w.reqUp.Body = g.unsupported(m), w.body
-	w.reqUp.Strip, w.reqUp.ClientIPHeader, w.reqUp.ClientIP = g.cfg.StripHeaders, g.cfg.ClientIPHeader, f.clientIP
+	w.reqUp.Strip, w.reqUp.ClientIPHeader = g.cfg.StripHeaders, g.cfg.ClientIPHeader
+	if w.reqUp.ClientIPHeader != "" {
+		w.clientIP = f.client().AppendTo(w.clientIP[:0])
+		w.reqUp.ClientIP = w.clientIP
+	}
 	w.out = w.reqUp.Append(w.out[:0], m)
 	g.logRelayed("up", w)
 }

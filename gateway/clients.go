@@ -25,12 +25,12 @@ type clients struct {
 // it the key of its token, while its flow is gone, until the registration ends;
 // any other for as long as it is expected back.
 type binding struct {
-	flow       *flow     // nil: not connected
-	left       time.Time // when the flow was lost, if it is nil
+	flow       *flow   // nil: not connected
+	left       instant // when the flow was lost, if it is nil
 	registered bool
 	origin     rewrite.Origin
 	upstream   *upstream // if registered: the one that accepted it
-	expires    time.Time // of the registration
+	expires    instant   // of the registration
 }
 
 // comeback is how long after its connection was lost a client is expected back.
@@ -84,7 +84,9 @@ func (c *clients) expected(t *rewrite.Token) bool {
 	return c.near(b) || !b.registered && c.near(c.page(t, b))
 }
 
-func (c *clients) near(b binding) bool { return b.flow != nil || c.now().Sub(b.left) < comeback }
+func (c *clients) near(b binding) bool {
+	return b.flow != nil || instantOf(c.now()) < b.left.add(comeback)
+}
 
 // any reports whether a flow has a client: one that is registered, or that has
 // formed a dialog.
@@ -110,7 +112,7 @@ func (c *clients) registered(id rewrite.ClientID) bool {
 }
 
 // lasts reports whether the registration of a binding has not ended yet.
-func (b binding) lasts(now time.Time) bool { return b.registered && now.Before(b.expires) }
+func (b binding) lasts(now time.Time) bool { return b.registered && instantOf(now) < b.expires }
 
 // claim binds a client provisionally to the flow that used it. It displaces
 // nobody: neither a client on another flow, nor one whose registration waits
@@ -144,7 +146,7 @@ func (c *clients) register(id rewrite.ClientID, origin rewrite.Origin, up *upstr
 			was.flow.owned = slices.DeleteFunc(was.flow.owned, func(o rewrite.ClientID) bool { return o == id })
 		}
 	}
-	c.put(id, binding{flow: f, registered: true, origin: origin, upstream: up, expires: c.now().Add(lifetime)})
+	c.put(id, binding{flow: f, registered: true, origin: origin, upstream: up, expires: instantOf(c.now().Add(lifetime))})
 	return known && was.flow != f
 }
 
@@ -201,7 +203,7 @@ func (c *clients) unregisterAbsent(origin rewrite.Origin) {
 func (c *clients) leave(f *flow) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	now := c.now()
+	now := instantOf(c.now())
 	f.closed = true
 	for _, id := range f.owned {
 		b := c.byID[id]
@@ -223,9 +225,9 @@ func (c *clients) sweep() {
 	if c.gone+c.guests == 0 {
 		return
 	}
-	now := c.now()
+	now := instantOf(c.now())
 	for id, b := range c.byID {
-		if b.flow == nil && !now.Before(b.expires) && now.Sub(b.left) >= comeback {
+		if b.flow == nil && now >= b.expires && now >= b.left.add(comeback) {
 			c.remove(id)
 		}
 	}

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -14,12 +15,10 @@ import (
 // flow is one browser's connection (RFC 5626: "a flow is a bidirectional stream
 // of datagrams or TCP connection").
 type flow struct {
-	id       uint64
-	conn     *transport.WSConn
-	since    time.Time
-	host     []byte       // of the handshake, with the port
-	clientIP []byte       // the browser's address as text
-	bound    *rewrite.URI // the address-of-record for which alone it may speak; nil: any
+	id    uint64
+	conn  *transport.WSConn
+	since instant
+	bound *rewrite.URI // the address-of-record for which alone it may speak; nil: any
 
 	// Guarded by clients.mu.
 	owned  []rewrite.ClientID
@@ -36,20 +35,30 @@ type flow struct {
 	refused        atomic.Bool  // credentials were refused here
 
 	activity activity
-	waiting  mediaQueue
+	waiting  *mediaQueue  // nil: bodies are left alone
 	kept     atomic.Int32 // messages that may have to be sent again
 	moved    bool         // closed to register elsewhere; of moveBrowsers alone
 }
 
 // contact is a Contact that a browser has used, and the client it means.
 type contact struct {
-	viaHost, aor, uri []byte
-
-	key        *rewrite.Key
-	origin     rewrite.Origin
-	client     rewrite.ClientID
-	token      []byte
+	text       []byte    // Via host, address-of-record, URI and token, one behind the other
+	ends       [3]uint32 // of the first three
 	registered bool
+
+	key    *rewrite.Key
+	origin rewrite.Origin
+	client rewrite.ClientID
+}
+
+func (c *contact) viaHost() []byte { return c.text[:c.ends[0]] }
+func (c *contact) aor() []byte     { return c.text[c.ends[0]:c.ends[1]] }
+func (c *contact) uri() []byte     { return c.text[c.ends[1]:c.ends[2]] }
+func (c *contact) token() []byte   { return c.text[c.ends[2]:] }
+
+// is reports whether c is what is known of a Contact.
+func (c *contact) is(viaHost, aor, uri []byte) bool {
+	return bytes.Equal(c.uri(), uri) && bytes.Equal(c.aor(), aor) && bytes.Equal(c.viaHost(), viaHost)
 }
 
 // maxSeen bounds the Contacts that a flow remembers: JsSIP uses two, one with
@@ -67,14 +76,14 @@ func (f *flow) appendAoR(aor, viaHost, uri []byte) []byte {
 	score := 0
 	for i := range f.seen {
 		c := &f.seen[i]
-		if !c.registered || !bytes.Equal(c.viaHost, viaHost) {
+		if !c.registered || !bytes.Equal(c.viaHost(), viaHost) {
 			continue
 		}
 		s := 1
-		if bytes.Equal(c.aor, aor) {
+		if bytes.Equal(c.aor(), aor) {
 			s = 2
 		}
-		if sameContact(c.uri, uri) {
+		if sameContact(c.uri(), uri) {
 			s = 3
 		}
 		if s >= score {
@@ -84,7 +93,7 @@ func (f *flow) appendAoR(aor, viaHost, uri []byte) []byte {
 	if best == nil {
 		return aor
 	}
-	return append(aor[:0], best.aor...)
+	return append(aor[:0], best.aor()...)
 }
 
 // sameContact reports whether two Contact URIs mean one client: all but their
@@ -103,7 +112,7 @@ func (f *flow) find(viaHost, aor, uri []byte) (contact, bool) {
 	defer f.mu.Unlock()
 	for i := range f.seen {
 		c := &f.seen[i]
-		if bytes.Equal(c.uri, uri) && bytes.Equal(c.aor, aor) && bytes.Equal(c.viaHost, viaHost) {
+		if c.is(viaHost, aor, uri) {
 			return *c, true
 		}
 	}
@@ -117,10 +126,10 @@ func (f *flow) last(viaHost, aor []byte) (found contact, ok bool) {
 	defer f.mu.Unlock()
 	for i := len(f.seen) - 1; i >= 0; i-- {
 		c := &f.seen[i]
-		if !bytes.Equal(c.viaHost, viaHost) {
+		if !bytes.Equal(c.viaHost(), viaHost) {
 			continue
 		}
-		if bytes.Equal(c.aor, aor) {
+		if bytes.Equal(c.aor(), aor) {
 			return *c, true
 		}
 		if !ok {
@@ -143,9 +152,7 @@ func (f *flow) remember(c contact) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.seen = slices.DeleteFunc(f.seen, func(o contact) bool {
-		return bytes.Equal(o.uri, c.uri) && bytes.Equal(o.aor, c.aor) && bytes.Equal(o.viaHost, c.viaHost)
-	})
+	f.seen = slices.DeleteFunc(f.seen, func(o contact) bool { return o.is(c.viaHost(), c.aor(), c.uri()) })
 	if len(f.seen) >= maxSeen {
 		oldest := max(slices.IndexFunc(f.seen, func(o contact) bool { return !o.registered }), 0)
 		f.seen = slices.Delete(f.seen, oldest, oldest+1)
@@ -173,7 +180,7 @@ func (f *flow) clientsOf(aor []byte) (ids []rewrite.ClientID) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for i := range f.seen {
-		if c := &f.seen[i]; c.registered && bytes.Equal(c.aor, aor) {
+		if c := &f.seen[i]; c.registered && bytes.Equal(c.aor(), aor) {
 			ids = append(ids, c.client)
 		}
 	}
@@ -200,7 +207,7 @@ func (f *flow) user() string {
 	var aor []byte
 	for i := range f.seen {
 		if c := &f.seen[i]; c.registered || aor == nil {
-			aor = c.aor
+			aor = c.aor()
 		}
 	}
 	return string(aor)
@@ -208,13 +215,11 @@ func (f *flow) user() string {
 
 func newFlow(conn *transport.WSConn) *flow {
 	bound, _ := conn.Grant.(*rewrite.URI) // nothing else is ever granted
-	return &flow{
-		bound: bound,
-		id:    conn.ID(), conn: conn, since: time.Now(),
-		host:     []byte(conn.Host()),
-		clientIP: []byte(conn.RemoteAddr().Addr().String()),
-	}
+	return &flow{id: conn.ID(), conn: conn, since: instantOf(time.Now()), bound: bound}
 }
+
+// client is the browser's address.
+func (f *flow) client() netip.Addr { return f.conn.RemoteAddr().Addr() }
 
 // flows knows the open connections by their random id. It is safe for
 // concurrent use; the zero value is empty.

@@ -337,10 +337,13 @@ func (g *Gateway) serverTLS() *tls.Config {
 // of the log.
 func (g *Gateway) opened(conn *transport.WSConn) {
 	f := newFlow(conn)
+	if g.media != nil {
+		f.waiting = new(mediaQueue)
+	}
 	conn.Tag = f
 	g.flows.add(f)
 	g.stats.accepted.Add(1)
-	g.guessers.begin(f, g.now())
+	g.guessers.begin(f, f.client(), g.now())
 	g.log.Debug("browser connected", zap.Stringer("remote", conn.RemoteAddr()))
 }
 
@@ -351,8 +354,8 @@ func (g *Gateway) closed(conn *transport.WSConn, why transport.CloseCause) {
 	g.leave(f, why)
 	g.stats.closed[why].Add(1)
 	if entry := g.log.Check(zap.InfoLevel, "browser gone"); entry != nil {
-		entry.Write(zap.ByteString("client", f.clientIP), zap.Stringer("remote", conn.RemoteAddr()), zap.String("user", f.user()),
-			zap.ByteString("host", f.host), zap.Duration("lasted", time.Since(f.since)),
+		entry.Write(zap.Stringer("client", f.client()), zap.Stringer("remote", conn.RemoteAddr()), zap.String("user", f.user()),
+			zap.String("host", conn.Host()), zap.Duration("lasted", time.Since(f.since.time())),
 			zap.Uint32("up", f.activity.relayed[Up.index()].Load()), zap.Uint32("down", f.activity.relayed[Down.index()].Load()),
 			zap.Stringer("cause", why))
 	}

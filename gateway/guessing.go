@@ -200,9 +200,9 @@ func (g *Gateway) failed(f *flow, m *rewrite.Message) (last bool) {
 	now := g.now()
 	f.refused.Store(true)
 	g.stats.guesses.Add(1)
-	g.guessers.failed(f.address(), now)
+	g.guessers.failed(f.client(), now)
 	if entry := g.log.Check(zap.WarnLevel, "authentication failed"); entry != nil {
-		entry.Write(zap.ByteString("client", f.clientIP), zap.String("user", aorOfSender(m)), zap.String("method", string(m.Text(m.CSeqMethod))),
+		entry.Write(zap.Stringer("client", f.client()), zap.String("user", aorOfSender(m)), zap.String("method", string(m.Text(m.CSeqMethod))),
 			zap.Int("status", m.Status), zap.String("call_id", string(m.Text(m.CallID))))
 	}
 	return f.fails(now)
@@ -228,12 +228,6 @@ func aorOfSender(m *rewrite.Message) string {
 	return string(aor[:min(len(aor), longest)])
 }
 
-// address is the browser's.
-func (f *flow) address() netip.Addr {
-	addr, _ := netip.ParseAddr(string(f.clientIP)) // of a socket: it can be read
-	return addr
-}
-
 // leave counts for an address the tries that nobody waited for: their answers
 // could else be had on another connection, where they count against nobody.
 func (g *Gateway) leave(f *flow, why transport.CloseCause) {
@@ -241,7 +235,7 @@ func (g *Gateway) leave(f *flow, why transport.CloseCause) {
 		return
 	}
 	for range f.trying.Load() {
-		g.guessers.failed(f.address(), g.now())
+		g.guessers.failed(f.client(), g.now())
 	}
 }
 
@@ -285,8 +279,8 @@ func (g guessers) failed(addr netip.Addr, now time.Duration) {
 }
 
 // begin makes a new connection's failures those that its address has left it.
-func (g guessers) begin(f *flow, now time.Duration) {
-	if have, known := g.byAddress.Peek(guesser(f.address())); known {
+func (g guessers) begin(f *flow, from netip.Addr, now time.Duration) {
+	if have, known := g.byAddress.Peek(guesser(from)); known {
 		f.failed.set(failures, now, min(have.count(addressFailures, now), addressCounts))
 	}
 }

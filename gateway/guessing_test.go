@@ -216,8 +216,8 @@ func TestGuessingLeaves(t *testing.T) {
 func TestGuessers(t *testing.T) {
 	g := newGuessers()
 	begun := func(addr string, now time.Duration) int {
-		f := &flow{clientIP: []byte(addr)}
-		g.begin(f, now)
+		f := &flow{}
+		g.begin(f, netip.MustParseAddr(addr), now)
 		return f.failed.count(failures, now)
 	}
 	for range 100 {

@@ -66,7 +66,7 @@ func (g *Gateway) place(f *flow, w *work, id rewrite.ClientID) *flow {
 func (g *Gateway) identifyRegister(f *flow, w *work, first contact, named bool, viaHost []byte) {
 	if !named {
 		var known bool
-		if first, known = g.last(f, viaHost, w.aor); !known || !bytes.Equal(first.aor, w.aor) {
+		if first, known = g.last(f, viaHost, w.aor); !known || !bytes.Equal(first.aor(), w.aor) {
 			first.key = g.keys.Load().First()
 			first.origin = first.key.Origin(w.aor, viaHost)
 		}
@@ -136,7 +136,7 @@ func (g *Gateway) signContacts(f *flow, w *work, viaHost []byte) (first contact,
 		if err != nil {
 			return contact{}, false, ReasonContactTooLong
 		}
-		if w.tokens[i] = c.token; !named {
+		if w.tokens[i] = c.token(); !named {
 			first, named = c, true
 		}
 	}
@@ -171,8 +171,13 @@ func (g *Gateway) contact(f *flow, w *work, viaHost, uri []byte) (contact, error
 }
 
 func newContact(key *rewrite.Key, viaHost, aor, uri []byte) (c contact, err error) {
-	c = contact{viaHost: bytes.Clone(viaHost), aor: bytes.Clone(aor), uri: bytes.Clone(uri), key: key}
-	c.origin = key.Origin(aor, viaHost)
-	c.token, c.client, err = key.AppendToken(nil, c.origin, uri)
+	c = contact{key: key, origin: key.Origin(aor, viaHost)}
+	text := make([]byte, 0, len(viaHost)+len(aor)+len(uri)+rewrite.MaxToken)
+	for i, part := range [...][]byte{viaHost, aor, uri} {
+		text = append(text, part...)
+		c.ends[i] = uint32(len(text))
+	}
+	text, c.client, err = key.AppendToken(text, c.origin, uri)
+	c.text = bytes.Clone(text) // without the room to spare
 	return c, err
 }

@@ -47,8 +47,8 @@ type mediaQueue struct {
 	timer  *time.Timer // until giveUp is called
 }
 
-// busy reports whether anything waits.
-func (q *mediaQueue) busy() bool { return q.some.Load() > 0 }
+// busy reports whether anything waits. Of no queue it does not.
+func (q *mediaQueue) busy() bool { return q != nil && q.some.Load() > 0 }
 
 // has reports whether a message of a call waits.
 func (q *mediaQueue) has(callID uint64) bool {

@@ -56,7 +56,7 @@ func (f *flow) aorOf(id rewrite.ClientID) []byte {
 	defer f.mu.Unlock()
 	for i := range f.seen {
 		if c := &f.seen[i]; c.registered && c.client == id {
-			return c.aor
+			return c.aor()
 		}
 	}
 	return nil
@@ -138,13 +138,13 @@ func (g *Gateway) timeToMove(p placement, now time.Time) (left time.Duration, mo
 		if returned.After(begin) {
 			begin = returned // until then there was nowhere to go
 		}
-		return begin.Add(awayWithin * interval).Sub(now), p.flow.since.Before(begin)
+		return begin.Add(awayWithin * interval).Sub(now), p.flow.since.time().Before(begin)
 	case suspected:
 		return 0, false
 	}
 	begin := returned.Add(backAfter * interval)
 	switch {
-	case now.Before(begin) || !p.flow.since.Before(begin):
+	case now.Before(begin) || !p.flow.since.time().Before(begin):
 		return 0, false
 	case p.flow.activity.busy(now):
 		return forever, true

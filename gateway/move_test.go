@@ -66,7 +66,10 @@ func TestTimeToMove(t *testing.T) {
 				}
 			}
 			id := rewrite.ClientID(1)
-			f := &flow{since: at(test.since), seen: []contact{{client: id, registered: true, aor: []byte("alice@pbx.example")}}}
+			aor := []byte("alice@pbx.example")
+			f := &flow{since: instantOf(at(test.since)), seen: []contact{{
+				client: id, registered: true, text: aor, ends: [3]uint32{0, uint32(len(aor)), uint32(len(aor))},
+			}}}
 			if test.busy {
 				f.activity.dialog(1)
 			}

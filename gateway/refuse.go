@@ -60,7 +60,7 @@ func (g *Gateway) refuse(f *flow, w *work, r Reason) {
 	g.dropped[r].Add(1)
 	g.abandon(w)
 	if entry := g.refusal[r].Check(zap.WarnLevel, "refused"); entry != nil {
-		g.writeRefused(entry, w, zap.String("side", "browser"), zap.ByteString("client", f.clientIP), zap.Stringer("remote", f.conn.RemoteAddr()))
+		g.writeRefused(entry, w, zap.String("side", "browser"), zap.Stringer("client", f.client()), zap.Stringer("remote", f.conn.RemoteAddr()))
 	}
 	g.writeAnswer(w, r, netip.AddrPort{})
 	g.traceRefused(Up, r, f, transport.Source{}, w)

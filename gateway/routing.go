@@ -1,9 +1,9 @@
 package gateway
 
 import (
-	"bytes"
 	"hash/fnv"
 	"strconv"
+	"strings"
 
 	"viaduct/rewrite"
 )
@@ -12,7 +12,7 @@ import (
 // of their INVITE, and carry its seal, as long as it is remembered.
 func (g *Gateway) direct(f *flow, w *work, hop *rewrite.ViaHop) (*leg, Reason) {
 	m := &w.msg
-	w.reqUp.OwnRoutes = g.ownRoutes(f, m)
+	w.reqUp.OwnRoutes = g.ownRoutes(f.conn.Host(), m)
 	if !m.Tagged() && !g.routesKnown(m, w.reqUp.OwnRoutes) {
 		return nil, ReasonForeignRoute
 	}
@@ -191,9 +191,9 @@ func (g *Gateway) routesKnown(m *rewrite.Message, own int) bool {
 }
 
 // ownRoutes returns 1 if the top Route is the gateway, as browsers preload it
-// (RFC 7118 appendix A), else 0. RFC 3261 16.4: "If the first value in the
+// (RFC 7118 appendix A), by the Host of their handshake, else 0. RFC 3261 16.4: "If the first value in the
 // Route header field indicates this proxy, the proxy MUST remove that value".
-func (g *Gateway) ownRoutes(f *flow, m *rewrite.Message) int {
+func (g *Gateway) ownRoutes(host string, m *rewrite.Message) int {
 	routes := m.Values(rewrite.Route)
 	top, ok := routes.Next()
 	if !ok {
@@ -209,7 +209,7 @@ func (g *Gateway) ownRoutes(f *flow, m *rewrite.Message) int {
 		return 0
 	case uri.Port == 0 && g.named(uri.Host, 0) != nil:
 		return 0 // a server on the gateway's own host, as it writes its Record-Route
-	case isHostPort(uri, f.host), g.isAdvertised(uri):
+	case isHostPort(uri, host), g.isAdvertised(uri):
 		return 1
 	}
 	return 0
@@ -218,7 +218,7 @@ func (g *Gateway) ownRoutes(f *flow, m *rewrite.Message) int {
 func (g *Gateway) isAdvertised(uri rewrite.URI) bool {
 	for _, up := range g.upstreams {
 		for _, l := range up.route.Load().legs {
-			if l != nil && isHostPort(uri, l.host) {
+			if l != nil && isHostPort(uri, string(l.host)) {
 				return true
 			}
 		}
@@ -229,7 +229,7 @@ func (g *Gateway) isAdvertised(uri rewrite.URI) bool {
 // isHostPort reports whether a URI's host and port are `host[:port]` as text.
 // The URI may leave the port out, and a browser leaves the one out of its Host
 // that ws or wss implies.
-func isHostPort(uri rewrite.URI, text []byte) bool {
+func isHostPort(uri rewrite.URI, text string) bool {
 	rest, ok := cutFold(text, uri.Host)
 	switch {
 	case !ok || len(rest) > 0 && rest[0] != ':':
@@ -241,12 +241,12 @@ func isHostPort(uri rewrite.URI, text []byte) bool {
 	}
 	var buf [8]byte
 	port := strconv.AppendUint(append(buf[:0], ':'), uint64(uri.Port), 10)
-	return bytes.Equal(rest, port)
+	return rest == string(port)
 }
 
-func cutFold(text, prefix []byte) (rest []byte, ok bool) {
-	if len(text) < len(prefix) || !bytes.EqualFold(text[:len(prefix)], prefix) {
-		return nil, false
+func cutFold(text string, prefix []byte) (rest string, ok bool) {
+	if len(text) < len(prefix) || !strings.EqualFold(text[:len(prefix)], string(prefix)) {
+		return "", false
 	}
 	return text[len(prefix):], true
 }

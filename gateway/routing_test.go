@@ -93,7 +93,7 @@ func TestOwnRoutePort(t *testing.T) {
 				"To: <sip:a@b>", "Call-ID: 1", "CSeq: 1 OPTIONS", "Route: <sip:"+route+";lr>"))); d != 0 {
 				t.Fatal(d)
 			}
-			if got := g.ownRoutes(&flow{host: []byte(host)}, &w.msg); got != want {
+			if got := g.ownRoutes(host, &w.msg); got != want {
 				t.Errorf("Host %s, Route %s: %d own, want %d", host, route, got, want)
 			}
 		}
@@ -227,7 +227,7 @@ func TestPeerBeforeUpstream(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	req := l.pbx.request("OPTIONS", fmt.Sprintf("sip:%s@%s", contact.token, l.bound.SIP))
+	req := l.pbx.request("OPTIONS", fmt.Sprintf("sip:%s@%s", contact.token(), l.bound.SIP))
 	l.pbx.send(req)
 	expectAnswer(t, req.receivedFrom(l.pbx.conn.LocalAddr()), l.pbx.read(), 503)
 }

@@ -30,14 +30,15 @@ type work struct {
 	tokens   [maxContacts][]byte
 	uris     [maxContacts][]byte // what stands for each Contact's URI
 
-	out   []byte // the rewritten message
-	via   []byte // our Via
-	uri   []byte // the URI that a token holds
-	aor   []byte
-	tag   []byte
-	spare []byte                 // a message that comes back from the transactions
-	seal  [rewrite.MaxVia]byte   // the Via that a seal holds
-	tok   [rewrite.MaxToken]byte // the token that a seal holds
+	out      []byte // the rewritten message
+	via      []byte // our Via
+	uri      []byte // the URI that a token holds
+	aor      []byte
+	tag      []byte
+	clientIP []byte
+	spare    []byte                 // a message that comes back from the transactions
+	seal     [rewrite.MaxVia]byte   // the Via that a seal holds
+	tok      [rewrite.MaxToken]byte // the token that a seal holds
 
 	waiting *waiting         // what the message is, if it has waited for an engine
 	parked  bool             // it waits for one again

@@ -81,7 +81,7 @@ func TestWSPingsUnread(t *testing.T) {
 // until they are closed. Nobody waits for them.
 func TestWSManySlowReaders(t *testing.T) {
 	const stuck = 50
-	s := startWS(t, WSConfig{}, nil)
+	s := startWS(t, WSConfig{PingInterval: time.Hour}, nil)
 	quick, neighbour := s.dial(t)
 	exchange := func() {
 		t.Helper()

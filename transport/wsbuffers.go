@@ -10,12 +10,13 @@ import (
 // TLS record, and most SIP messages whole.
 const wsReadBuffer = 16 << 10
 
-// wsBuffers lends byte slices for as long as a read, a write or a message that
+// wsBuffers lends memory for as long as a read, a write or a message that
 // comes in pieces lasts. There are two sizes, so that what an idle server keeps
 // does not depend on what it once relayed.
 type wsBuffers struct {
 	small, large sync.Pool
 	largest      int
+	assemblies   sync.Pool
 }
 
 // newWSBuffers returns buffers of which the large ones hold a message of
@@ -24,7 +25,16 @@ func newWSBuffers(maxMessage int) *wsBuffers {
 	b := &wsBuffers{largest: max(wsReadBuffer, maxMessage+ws.MaxControlFramePayloadSize+ws.MaxHeaderSize)}
 	b.small.New = func() any { return newBuffer(wsReadBuffer) }
 	b.large.New = func() any { return newBuffer(b.largest) }
+	b.assemblies.New = func() any { return new(assembly) }
 	return b
+}
+
+// assembly returns one that rests, and putAssembly takes it back.
+func (b *wsBuffers) assembly() *assembly { return b.assemblies.Get().(*assembly) }
+
+func (b *wsBuffers) putAssembly(a *assembly) {
+	*a = assembly{}
+	b.assemblies.Put(a)
 }
 
 func newBuffer(n int) *[]byte {

@@ -42,7 +42,7 @@ type WSConn struct {
 	writing sync.Mutex    // orders frames, a close frame last
 
 	// Of the goroutine that reads.
-	in assembly
+	in *assembly // nil: between two messages
 
 	// The signs of life.
 	heard       atomic.Uint32 // reads that brought something
@@ -52,9 +52,9 @@ type WSConn struct {
 
 	messages       atomic.Uint32 // delivered
 	messagesBefore uint32        // at the last beat
-	quietSince     time.Time     // the last beat that found a new one, or the start
+	quietSince     time.Duration // on the uptime clock: the last beat that found a new one, or the start
 	unanswered     uint8         // pings of the roster since something was heard
-	place          int           // in the roster's bucket, guarded by it
+	place          int32         // in the roster's bucket, guarded by it
 }
 
 // ID is a random number that identifies the connection.

@@ -49,11 +49,19 @@ type assembly struct {
 
 // drop lets go of what is partial.
 func (a *assembly) drop(buffers *wsBuffers) {
+	if a == nil {
+		return
+	}
 	if a.partial != nil {
 		buffers.put(a.partial)
 		a.partial = nil
 	}
 	a.size = 0
+}
+
+// resting reports whether nothing of a message, nor of a frame, is there yet.
+func (a *assembly) resting() bool {
+	return a.have == 0 && !a.framed && !a.fragmented && a.partial == nil && !a.lost
 }
 
 // complete reports whether the frame's payload is all there.
@@ -67,7 +75,19 @@ func (a *assembly) complete() bool { return a.taken == a.frame.Length }
 // A connection that is closing is still read, but only for the answer to its
 // close frame: what else the browser sent before it read that is dropped.
 func (c *WSConn) consume(p []byte) error {
-	a := &c.in
+	if c.in == nil {
+		c.in = c.server.buffers.assembly()
+	}
+	err := c.consumeAll(p)
+	if c.in.resting() {
+		c.server.buffers.putAssembly(c.in)
+		c.in = nil
+	}
+	return err
+}
+
+func (c *WSConn) consumeAll(p []byte) error {
+	a := c.in
 	for len(p) > 0 && !a.lost {
 		if !a.framed {
 			if p = a.takeHeader(p); !a.framed {
@@ -146,7 +166,7 @@ func parseHeader(p []byte) (h ws.Header, size int) {
 
 // checkFrame judges the frame that begins and counts it to its message.
 func (c *WSConn) checkFrame() error {
-	a := &c.in
+	a := c.in
 	state := ws.StateServerSide
 	if a.fragmented {
 		state = state.Set(ws.StateFragmented)
@@ -194,7 +214,7 @@ func (c *WSConn) takePayload(p []byte) error {
 
 // takeData takes bytes of a message.
 func (c *WSConn) takeData(p []byte) {
-	a := &c.in
+	a := c.in
 	room := c.server.cfg.MaxMessage - a.size
 	last := a.frame.Fin && a.complete()
 	if last && a.partial == nil && len(p) <= room {
@@ -234,7 +254,7 @@ func (c *WSConn) deliver(msg []byte) {
 
 // takeControl takes bytes of a control frame, and acts on it once it is whole.
 func (c *WSConn) takeControl(p []byte) error {
-	a := &c.in
+	a := c.in
 	if int64(len(p)) < a.frame.Length {
 		a.partial = c.server.buffers.extend(a.partial, p)
 		if !a.complete() {

@@ -304,7 +304,7 @@ func (s *WSServer) early(r *bufio.Reader) *[]byte {
 // newConn makes a connection of an upgraded stream, which must not block from
 // now on.
 func (s *WSServer) newConn(stream net.Conn, host string) (*WSConn, error) {
-	c := &WSConn{server: s, sock: socketUnder(stream), host: unique.Make(host), quietSince: time.Now()}
+	c := &WSConn{server: s, sock: socketUnder(stream), host: unique.Make(host), quietSince: uptime(time.Now())}
 	c.secure, _ = stream.(*tls.Conn)
 	if local, ok := c.sock.LocalAddr().(*net.TCPAddr); ok {
 		ap := local.AddrPort()

@@ -36,7 +36,7 @@ func (r *wsRoster) add(c *WSConn) {
 	b := r.bucket(c)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	c.place = len(b.conns)
+	c.place = int32(len(b.conns))
 	b.conns = append(b.conns, c)
 }
 
@@ -131,16 +131,22 @@ func (c *WSConn) listen() {
 // idle reports whether nothing but signs of life has come for too long.
 func (c *WSConn) idle(now time.Time) bool {
 	cfg := &c.server.cfg
-	messages := c.messages.Load()
+	messages, at := c.messages.Load(), uptime(now)
 	if messages != c.messagesBefore {
-		c.messagesBefore, c.quietSince = messages, now
+		c.messagesBefore, c.quietSince = messages, at
 	}
-	quiet := now.Sub(c.quietSince)
+	quiet := at - c.quietSince
 	if messages == 0 {
 		return quiet >= cfg.FirstMessage
 	}
 	return quiet >= cfg.MaxIdle && !cfg.Needed(c)
 }
+
+// begun is when the uptime clock shows zero.
+var begun = time.Now()
+
+// uptime is a time in a third of a time.Time's memory.
+func uptime(at time.Time) time.Duration { return at.Sub(begun) }
 
 // Probe pings the peer now and closes the connection if nothing at all arrives
 // from it within the given time. While a probe is under way another does

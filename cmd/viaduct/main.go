@@ -33,6 +33,7 @@ func main() {
 		signal.Stop(signals) // a second one ends the process at once
 		drain()
 	}()
+	saveMemory()
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
