@@ -147,7 +147,7 @@ const maxSeenAoR = 255
 // remember keeps a Contact, in the place of what was known of it, else of the
 // oldest one that is not registered.
 func (f *flow) remember(c contact) {
-	if len(c.aor) > maxSeenAoR {
+	if len(c.aor()) > maxSeenAoR {
 		return
 	}
 	f.mu.Lock()

@@ -69,7 +69,7 @@ func TestLongNamesAreNotKept(t *testing.T) {
 	f := l.onlyConn().Tag.(*flow)
 	kept := 0
 	for _, c := range f.seen {
-		kept += len(c.aor) + len(c.uri) + len(c.viaHost)
+		kept += len(c.aor()) + len(c.uri()) + len(c.viaHost())
 	}
 	if kept > maxSeen*1024 {
 		t.Errorf("%d bytes are kept", kept)

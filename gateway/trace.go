@@ -322,7 +322,7 @@ func (f *flow) is(user string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.ContainsFunc(f.seen, func(c contact) bool {
-		n := len(user)
-		return len(c.aor) >= n && string(c.aor[:n]) == user && (len(c.aor) == n || c.aor[n] == '@')
+		aor, n := c.aor(), len(user)
+		return len(aor) >= n && string(aor[:n]) == user && (len(aor) == n || aor[n] == '@')
 	})
 }
