@@ -266,6 +266,7 @@ func (g *Gateway) responseUp(f *flow, w *work) {
 	up := g.upstreamByID(w.down.Upstream)
 	back := up.leg(transport.Proto(w.down.Proto))
 	w.respUp.Contact, w.respUp.Strip, w.respUp.Body = nil, g.untrusted, w.body
+	w.respUp.Routes = w.down.Routes != 0 && w.down.Routes == w.down.Key.Routes(m)
 	if m.Status < 300 && back != nil {
 		w.uris[0] = appendContact(w.uris[0][:0], w.down.Token, back.contact)
 		w.respUp.Contact = w.uris[0]

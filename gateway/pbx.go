@@ -139,7 +139,9 @@ func (g *Gateway) probeSilent(w *work, hop *rewrite.ViaHop, to *flow) {
 // the same when keys change.
 func (g *Gateway) rewriteDown(from transport.Source, w *work, via *rewrite.ViaHop, key *rewrite.Key, by *leg) {
 	hop := w.hop(via)
-	w.down = rewrite.DownSeal{Proto: uint8(from.Proto), Source: from.Addr, Upstream: by.upstream.id, Media: w.media, Token: w.down.Token}
+	w.down = rewrite.DownSeal{
+		Proto: uint8(from.Proto), Source: from.Addr, Upstream: by.upstream.id, Media: w.media, Routes: key.Routes(&w.msg), Token: w.down.Token,
+	}
 	w.via = append(w.via[:0], "SIP/2.0/WSS "...)
 	w.via = append(w.via, by.host...)
 	w.via = key.AppendBranch(append(w.via, ";branch="...), &hop)

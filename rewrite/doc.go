@@ -62,7 +62,7 @@
 //
 // A context is a sequence of texts, each behind its length as a varint, and of
 // numbers of fixed width, big endian: no two contexts read alike. What is only
-// hashed (origin, client id, branch, To tag) is such a context behind a domain
+// hashed (origin, client id, branch, To tag, routes) is such a context behind a domain
 // of its own. Both keys come from one 32-byte key of the key file, by
 // HMAC-SHA-256 under a label.
 //
@@ -134,18 +134,20 @@
 // the next Via's sent-by and branch, Call-ID and CSeq number.
 //
 //	 0      8       9        10
-//	+------+-------+--------+--------+----------+---------+---------+
-//	| tag  | proto | length | source | upstream | [media] | [token] |
-//	+------+-------+--------+--------+----------+---------+---------+
-//	        `----------------------- encrypted -------------------´
+//	+------+-------+--------+--------+----------+---------+----------+---------+
+//	| tag  | proto | length | source | upstream | [media] | [routes] | [token] |
+//	+------+-------+--------+--------+----------+---------+----------+---------+
+//	        `----------------------------- encrypted ------------------------´
 //
 //	tag      8 bytes. A browser that makes up responses has us send nothing.
 //	proto    1 byte. The transport that the request came by.
-//	length   1 byte. Of source; bit 7 media present
+//	length   1 byte. Of source; bit 6 routes present, bit 7 media present
 //	source   Address of 4 or 16 bytes, its zone if any, port in 2 bytes (little
 //	         endian). Where the response goes (RFC 3261 18.2.2).
 //	upstream 4 bytes. Whose connection to use when that one is gone.
 //	media    As in an up seal.
+//	routes   6 bytes, not all zero. A keyed hash of the request's Record-Route,
+//	         which the response may have and no other.
 //	token    The token that the request came by, its characters as bytes again.
 //	         It becomes the Contact of the response.
 //

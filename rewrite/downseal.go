@@ -34,11 +34,16 @@ type DownSeal struct {
 	Source   netip.AddrPort // where it came from
 	Upstream uint32         // names the upstream that sent it
 	Media    Media
+	Routes   Routes // those of the request
 	Token    []byte // the token it came by, verified; empty if none
 }
 
-// downMedia in the length byte of a down seal says that media is present.
-const downMedia = 1 << 7
+// The flags in the length byte of a down seal say what is present.
+const (
+	downMedia  = 1 << 7
+	downRoutes = 1 << 6
+	downFlags  = downMedia | downRoutes
+)
 
 // AppendDownSeal appends the seal for a request whose top Via, as it came from
 // the PBX, is h's. A Token that is none is left out.
@@ -53,8 +58,14 @@ func (k *Key) AppendDownSeal(dst []byte, s *DownSeal, h *Hop) []byte {
 	if s.Media != (Media{}) {
 		w.msg[source-1] |= downMedia
 	}
+	if s.Routes != 0 {
+		w.msg[source-1] |= downRoutes
+	}
 	w.msg = binary.BigEndian.AppendUint32(w.msg, s.Upstream)
 	w.msg = s.Media.append(w.msg)
+	if s.Routes != 0 {
+		w.msg = appendOrigin(w.msg, Origin(s.Routes))
+	}
 	if msg, ok := appendFromBase32(w.msg, s.Token); ok {
 		w.msg = msg
 	}
@@ -84,10 +95,14 @@ func (k *Key) openDownSeal(s *DownSeal, buf, seal []byte, h *Hop) bool {
 	f := fields{text: text}
 	out := DownSeal{Key: k, Proto: f.uint8()}
 	length := f.uint8()
-	source := f.take(int(length &^ downMedia))
+	source := f.take(int(length &^ downFlags))
 	out.Upstream = f.uint32()
 	if length&downMedia != 0 {
 		out.Media, ok = f.media()
+	}
+	if length&downRoutes != 0 {
+		out.Routes = Routes(readOrigin(f.take(originSize)))
+		ok = ok && out.Routes != 0
 	}
 	if !ok || f.short || out.Source.UnmarshalBinary(source) != nil {
 		return false

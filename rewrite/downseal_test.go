@@ -35,6 +35,10 @@ var downSeals = []struct {
 		"p7ygf2hreavpleumngy6n43yfb77xbwa2cx4zy52lwcvpxzsspo4qbat2tvnfqfx6b2ha5yy2eez2"},
 	{"media of a dialog", DownSeal{Source: netip.MustParseAddrPort("[fe80::1%enp0s31f6]:5060"), Media: Media{InDialog: true}},
 		"4bflo2hfrriau4tgceuyx2oywzfptfx3sbbjtpfgwcaap3paxldyaw3zi2lg57w3elaa"},
+	{"routes", DownSeal{Proto: 1, Source: netip.MustParseAddrPort("192.0.2.9:5060"), Routes: 0xfedcba987654, Token: []byte(testToken)},
+		"2hrg5zidbsic7ljdmcphikean76fvjzfzq6r2t6fx3qmeguopgizwqujwobgivlzwbxescamc5wqasg2hm"},
+	{"routes and media", DownSeal{Source: netip.MustParseAddrPort("[2001:db8::9]:5061"), Media: Media{Late: true}, Routes: 1},
+		"xcs6povijttfpjorrzvlikpvy35a2svhnwqosmnr3wwpgxwceynbjs62bk5xw7y"},
 	{"no token", DownSeal{Source: netip.MustParseAddrPort("192.0.2.9:5060")},
 		"j5f3w3vh36gqr7wxwc3gjmyrhjdhcqys"},
 	{"no address", DownSeal{},
@@ -133,6 +137,8 @@ func TestDownSealRefusesOtherLayouts(t *testing.T) {
 		{"media cut", "\x01\x86123456upst"},
 		{"media of no meaning", "\x01\x86123456upst\x00"},
 		{"spare flag of the media", "\x01\x86123456upst\x20"},
+		{"routes cut", "\x01\x46123456upst12345"},
+		{"routes of no meaning", "\x01\x46123456upst\x00\x00\x00\x00\x00\x00"},
 	} {
 		s := r.First().hopSealer(domainDownSeal, &testHop)
 		from := len(s.msg)
@@ -168,6 +174,30 @@ func TestBranchAndTag(t *testing.T) {
 	}
 }
 
+// TestRoutes: the same routes in another spelling are the same, and others are not.
+func TestRoutes(t *testing.T) {
+	k := keyring(t, 0).First()
+	routes := func(lines string) Routes { return k.Routes(field(t, lines)) }
+	want := routes("Record-Route: <sip:a;lr>, \"A, B\" <sip:b;lr>;x=1\r\n")
+	for lines, same := range map[string]bool{
+		"Record-Route: <sip:a;lr>\r\nX: 1\r\nrecord-route :\"A, B\" <sip:b;lr>;x=1\r\n": true,
+		"Record-Route: <sip:a;lr>,\r\n \"A,\r\n B\"<sip:b;lr> ; x = 1\r\n":              true,
+		"Record-Route: \"A, B\" <sip:b;lr>;x=1, <sip:a;lr>\r\n":                         false,
+		"Record-Route: <sip:a;lr>\r\n":                                                  false,
+		"Record-Route: <sip:a;lr>, \"A, B\" <sip:b;lr>;x=1, <sip:c;lr>\r\n":             false,
+		"Record-Route: <sip:a;lr>, \"A, B\" <sip:b;lr>;x=1, \"<sip:c;lr>\r\n":           false,
+		"Record-Route: <sip:a;lr>\"A, B\" <sip:b;lr>;x=1\r\n":                           false,
+		"Record-Route: <sip:A;lr>, \"A, B\" <sip:b;lr>;x=1\r\n":                         false,
+	} {
+		if got := routes(lines); want == 0 || (got == want) != same {
+			t.Errorf("%q: %x, of before %x", lines, got, want)
+		}
+	}
+	if routes("X: 1\r\n") != 0 || keyring(t, 1).First().Routes(field(t, "Record-Route: <sip:a;lr>\r\n")) == routes("Record-Route: <sip:a;lr>\r\n") {
+		t.Error("none, and those of another key")
+	}
+}
+
 func FuzzDownSeal(f *testing.F) {
 	r := keyring(f, 0)
 	for _, test := range downSeals {
@@ -179,7 +209,7 @@ func FuzzDownSeal(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, proto uint8, source []byte, upstream uint32, token, sentBy, branch, callID string, cseq uint32) {
 		var addr netip.AddrPort
-		if len(source) > 64 || addr.UnmarshalBinary(source) != nil {
+		if len(source) > 63 || addr.UnmarshalBinary(source) != nil {
 			return
 		}
 		if _, ok := appendFromBase32(nil, []byte(token)); !ok || len(token) > MaxToken {

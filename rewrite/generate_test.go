@@ -309,7 +309,8 @@ func (g *generator) routeLine() part {
 
 // namedHeader is one that the table deletes in a request up.
 func (g *generator) namedHeader() string {
-	name := g.pick("Record-Route", "Path", "P-Asserted-Identity", "P-Preferred-Identity", "P-Served-User", "Remote-Party-ID")
+	name := g.pick("Record-Route", "Path", "P-Asserted-Identity", "P-Preferred-Identity", "P-Served-User", "Remote-Party-ID",
+		"P-Charge-Info", "P-Charging-Vector", "P-Charging-Function-Addresses")
 	return g.header(name, "", g.address(nil))
 }
 

@@ -99,7 +99,7 @@ func (g *golden) apply(t *testing.T, m *Message) []byte {
 		}
 		return r.Append(nil, m)
 	case "ResponseUp":
-		r := ResponseUp{Contact: []byte(g.text("contact")), Strip: g.strings("strip"), Body: g.body()}
+		r := ResponseUp{Contact: []byte(g.text("contact")), Routes: g.text("routes") != "", Strip: g.strings("strip"), Body: g.body()}
 		return r.Append(nil, m)
 	case "RequestDown":
 		r := RequestDown{URI: []byte(g.text("uri")), Via: []byte(g.text("via")), Source: g.source(t), Unsupported: g.strings("unsupported"), Body: g.body()}

@@ -15,6 +15,7 @@ const (
 	PPreferredIdentity
 	PServedUser
 	RemotePartyID
+	PCharging // P-Charge-Info, P-Charging-Vector and P-Charging-Function-Addresses
 	MaxForwards
 	Contact
 	Supported
@@ -46,7 +47,7 @@ func (h Header) single() bool {
 }
 
 // longestName is the length of the longest name that headerOf knows.
-const longestName = len("p-preferred-identity")
+const longestName = len("p-charging-function-addresses")
 
 // headerOf returns the field that a name stands for, in any case and in the
 // compact forms of RFC 3261 7.3.3.
@@ -75,6 +76,8 @@ func headerOf(name []byte) Header {
 		return PServedUser
 	case "remote-party-id":
 		return RemotePartyID
+	case "p-charge-info", "p-charging-vector", "p-charging-function-addresses":
+		return PCharging
 	case "max-forwards":
 		return MaxForwards
 	case "contact", "m":
@@ -190,7 +193,7 @@ func isToken(b []byte) bool {
 
 // Strippable reports whether a header field of that name may be left out of
 // messages or added to them by configuration: it is none that the gateway reads
-// or that every message needs.
+// or that every message needs. One that is left out anyway may be named.
 func Strippable(name string) bool {
 	switch {
 	case !isToken([]byte(name)):
@@ -198,5 +201,6 @@ func Strippable(name string) bool {
 	case len(name) == 1:
 		return false // compact forms have a long one
 	}
-	return headerOf([]byte(name)) == OtherHeader
+	h := headerOf([]byte(name))
+	return h == OtherHeader || h == PCharging
 }

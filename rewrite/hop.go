@@ -102,15 +102,20 @@ func (m *Message) parseSentBy(h *ViaHop) bool {
 }
 
 func (m *Message) parseViaParams(h *ViaHop) bool {
-	params := m.Params(h.Params)
+	params, branched := m.Params(h.Params), false
 	for {
 		p, ok := params.Next()
 		if !ok {
 			return params.pos == len(params.raw)
 		}
 		switch name := m.Text(p.Name); {
-		case equalFold(name, "branch") && h.Branch.Empty():
-			h.Branch = p.Value
+		case equalFold(name, "branch"):
+			// RFC 3261 7.3.1: a parameter "MUST NOT appear more than once". Of two
+			// branches one reader takes the first, another the last.
+			if branched {
+				return false
+			}
+			h.Branch, branched = p.Value, true
 		case equalFold(name, "rport") && h.rport.Empty() && !p.HasValue:
 			h.rport = p.Name
 		}

@@ -133,6 +133,7 @@ const (
 	domainTag
 	domainOrigin
 	domainClient
+	domainRoutes
 )
 
 // sealer is the working memory of one operation under a key. All buffers that

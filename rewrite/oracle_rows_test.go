@@ -33,7 +33,8 @@ func (o *oracle) requestUp(r *RequestUp) string {
 			n := min(r.OwnRoutes-popped, len(l.values()))
 			popped += n
 			return l.pop(n)
-		case "record-route", "path", "p-asserted-identity", "p-preferred-identity", "p-served-user", "remote-party-id":
+		case "record-route", "path", "p-asserted-identity", "p-preferred-identity", "p-served-user", "remote-party-id",
+			"p-charge-info", "p-charging-vector", "p-charging-function-addresses":
 			return ""
 		case "contact":
 			var edits []edit
@@ -167,7 +168,13 @@ func (o *oracle) responseUp(r *ResponseUp) string {
 			}
 			seen = true
 			return l.pop(1)
-		case "p-asserted-identity", "p-preferred-identity", "p-served-user", "remote-party-id":
+		case "record-route":
+			if r.Routes {
+				return l.raw
+			}
+			return ""
+		case "p-asserted-identity", "p-preferred-identity", "p-served-user", "remote-party-id",
+			"p-charge-info", "p-charging-vector", "p-charging-function-addresses":
 			return ""
 		case "contact":
 			if len(r.Contact) == 0 {

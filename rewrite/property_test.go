@@ -301,7 +301,7 @@ func (p *property) responseUp(m *Message, o *oracle) {
 	if len(p.m.vias) == 1 {
 		return // what is left has no Via, and is never sent
 	}
-	r := &ResponseUp{Strip: []string{"x-account", "REFERRED-BY"}}
+	r := &ResponseUp{Strip: []string{"x-account", "REFERRED-BY"}, Routes: p.random.IntN(2) == 0}
 	if p.random.IntN(2) == 0 {
 		r.Contact = []byte(p.token("sip:a@b.invalid"))
 	}

@@ -42,7 +42,7 @@ func (r *RequestUp) Append(dst []byte, m *Message) []byte {
 			if ownRoutes > 0 {
 				ownRoutes -= s.popValues(i, ownRoutes)
 			}
-		case RecordRoute, Path, PAssertedIdentity, PPreferredIdentity, PServedUser, RemotePartyID:
+		case RecordRoute, Path, PAssertedIdentity, PPreferredIdentity, PServedUser, RemotePartyID, PCharging:
 			s.dropLine(l)
 		case MaxForwards:
 			s.keep(l.valueLo)
@@ -81,6 +81,8 @@ func (r *RequestUp) putAdded(s *splice) {
 type ResponseUp struct {
 	// Contact, if not empty, stands for the URI of each Contact, with angle brackets.
 	Contact []byte
+	// Routes tells that its Record-Route is that of the request: it stays.
+	Routes bool
 	// Strip names further headers that are not taken from a browser, in full.
 	Strip []string
 	// Body, if not nil, stands for the body.
@@ -99,7 +101,11 @@ func (r *ResponseUp) Append(dst []byte, m *Message) []byte {
 			if pop > 0 {
 				pop -= s.popValues(i, pop)
 			}
-		case PAssertedIdentity, PPreferredIdentity, PServedUser, RemotePartyID:
+		case RecordRoute:
+			if !r.Routes {
+				s.dropLine(l)
+			}
+		case PAssertedIdentity, PPreferredIdentity, PServedUser, RemotePartyID, PCharging:
 			s.dropLine(l)
 		case Contact:
 			if len(r.Contact) > 0 {

@@ -311,15 +311,10 @@ func (m *Message) Param(s Span, name string) (Param, bool) {
 	}
 }
 
-// Tagged reports whether the To header has a tag: the request is in a dialog.
-func (m *Message) Tagged() bool {
-	to, ok := m.ParseAddress(m.To)
-	if !ok {
-		return false
-	}
-	_, tagged := m.Param(to.Params, "tag")
-	return tagged
-}
+// Tagged reports whether the To header has a tag: the request is in a dialog. One
+// without a value is none, for what a server takes for the first request of a
+// dialog may not say where it goes.
+func (m *Message) Tagged() bool { return len(m.Tag(m.To)) > 0 }
 
 // Tag returns the tag of a From or To value, nil if it has none.
 func (m *Message) Tag(address Span) []byte {

@@ -134,10 +134,10 @@ func TestVia(t *testing.T) {
 	for _, test := range []struct{ text, host, port, branch string }{
 		{"SIP/2.0/WSS a.invalid", "a.invalid", "", ""},
 		{"SIP/2.0/WSS a.invalid:443;branch=b", "a.invalid", "443", "b"},
-		{"SIP \r\n / 2.0\t/ X-y  a : 1 ; x ;\r\n BRANCH\r\n = b ;branch=c", "a", "1", "b"},
+		{"SIP \r\n / 2.0\t/ X-y  a : 1 ; x ;\r\n BRANCH\r\n = b ;xbranch=c", "a", "1", "b"},
 		{"SIP/2.0/UDP [2001:db8::1];branch", "[2001:db8::1]", "", ""},
 		{"SIP/2.0/UDP [::1] :5060;x=\";branch=c\";branch=b", "[::1]", "5060", "b"},
-		{"SIP/2.0/UDP a;branch=;branch=b", "a", "", "b"},
+		{"SIP/2.0/UDP a;branch=;x=b", "a", "", ""},
 	} {
 		m := field(t, "Via: "+test.text+"\r\n")
 		h, ok := m.Via(1)
@@ -160,6 +160,7 @@ func TestViaRefuses(t *testing.T) {
 		"a", "SIP/2.0", "SIP/2.0/", "SIP/2.0/UDP", "SIP//UDP a", "/2.0/UDP a", "SIP 2.0/UDP a", "SIP/2.0/UDP;branch=b", "SIP/2.0/UDP[::1]",
 		"SIP/2.0/UDP a b", "SIP/2.0/UDP a:", "SIP/2.0/UDP a:0", "SIP/2.0/UDP a:65536", "SIP/2.0/UDP a:-1", "SIP/2.0/UDP :5060",
 		"SIP/2.0/UDP [::1", "SIP/2.0/UDP [::1]5060", "SIP/2.0/UDP ::1", "SIP/2.0/UDP a (b);branch=c",
+		"SIP/2.0/UDP a;branch=b;branch=c", "SIP/2.0/UDP a;branch=;branch=b", "SIP/2.0/UDP a;branch;BRANCH = b",
 	} {
 		m := field(t, "Via: "+text+"\r\n")
 		if h, ok := m.Via(1); ok {
@@ -173,7 +174,9 @@ func TestTagged(t *testing.T) {
 		"<sip:a@b>;tag=x":               true,
 		"<sip:a@b>;y;TAG = x":           true,
 		"sip:a@b;tag=x":                 true,
-		"<sip:a@b>;tag":                 true, // RFC 3261 25.1 wants a value; a reader by substring sees the tag
+		"<sip:a@b>;tag":                 false, // RFC 3261 25.1 wants a value
+		"<sip:a@b>;tag=":                false,
+		"<sip:a@b>;tag=;tag=x":          false,
 		"<sip:a@b;tag=x>":               false,
 		"\";tag=x\" <sip:a@b>":          false,
 		"<sip:a@b>;x=\";tag=y\";tagx=z": false,
