@@ -227,7 +227,7 @@ func (s *stream) next() sip {
 		}
 		head.WriteString(line)
 	}
-	length, err := strconv.Atoi(sip(head.String()).get("Content-Length"))
+	length, err := strconv.Atoi(one(sip(head.String()).values("content-length")))
 	if err != nil {
 		s.t.Fatalf("PBX reads: %v in\n%s", err, head.String())
 	}

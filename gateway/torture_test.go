@@ -12,11 +12,18 @@ import (
 	"github.com/gobwas/ws/wsutil"
 )
 
-// tortureLab relays torture messages one at a time.
+// tortureLab relays hard messages one at a time.
 type tortureLab struct {
 	*lab
+	far   peer
 	phone *phone
 	token string // the phone's, as the PBX knows it
+}
+
+// peer is the SIP server's end of a leg: its datagrams, or a connection.
+type peer interface {
+	read() sip
+	send(msg sip)
 }
 
 // TestTorture sends every message of RFC 4475 and RFC 5118 up by WebSocket, and
@@ -25,7 +32,7 @@ type tortureLab struct {
 // changes in the named headers alone, and its answer finds back.
 func TestTorture(t *testing.T) {
 	l := &tortureLab{lab: newLab(t, stateless, undisturbed)}
-	l.phone = l.lab.phone("alice")
+	l.far, l.phone = l.pbx, l.lab.phone("alice")
 	l.token = l.registered(l.phone)
 	listed := differences(t)
 	for _, m := range tortures(t) {
@@ -80,18 +87,27 @@ func (l *tortureLab) up(m torture) string {
 	if m.isResponse() {
 		msg = l.ofAsked(msg)
 	}
+	outcome, got := l.sentUp(msg)
+	if strings.HasPrefix(outcome, "relayed") {
+		l.expectUp(msg, got)
+	}
+	return outcome
+}
+
+// sentUp tells what becomes of a message of the browser, and what the PBX gets.
+func (l *tortureLab) sentUp(msg sip) (outcome string, got sip) {
+	l.t.Helper()
 	before := l.dropped()
 	l.sendUp(msg)
 	fence := l.phone.request("OPTIONS", "sip:fence@pbx.example")
 	l.phone.send(fence)
 	relayed, end := l.pbxUntil(fence)
-	l.pbx.send(end.reply("200 OK"))
-	answers := l.browserUntil(fence)
-	outcome := l.outcome(before, relayed, answers)
-	if strings.HasPrefix(outcome, "relayed") {
-		l.expectUp(msg, relayed[0])
+	l.far.send(end.reply("200 OK"))
+	outcome = l.outcome(before, relayed, l.browserUntil(fence))
+	if len(relayed) > 0 {
+		got = relayed[0]
 	}
-	return outcome
+	return outcome, got
 }
 
 // sendUp sends a message in a binary frame, for it need not be UTF-8.
@@ -222,7 +238,7 @@ func (l *tortureLab) addressed(m torture) sip {
 func (l *tortureLab) pbxUntil(last sip) (before []sip, end sip) {
 	l.t.Helper()
 	for {
-		got := l.pbx.read()
+		got := l.far.read()
 		if got.get("Call-ID") == last.get("Call-ID") {
 			return before, got
 		}
