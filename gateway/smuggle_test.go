@@ -60,8 +60,8 @@ var smuggled = []struct {
 	{"Content-Length before a form feed", length("5\f"), "400 bad_content_length"},
 	{"Content-Length behind a no-break space", length("\u00a05"), "400 bad_content_length"},
 	{"Content-Length that is empty", length(""), "400 bad_content_length"},
-	{"Content-Length folded", length("\r\n\t5"), "relayed"},
-	{"Content-Length folded and wrong", length("\r\n 0"), "400 body_too_long"},
+	{"Content-Length folded", length("\r\n\t5"), "400 bad_content_length"},
+	{"Content-Length folded and wrong", length("\r\n 0"), "400 bad_content_length"},
 	{"Content-Length twice", raw("Content-Length: 5"), "400 duplicate_header"},
 	{"Content-Length twice, once compact", raw("l: 5"), "400 duplicate_header"},
 	{"Content-Length twice, once with a space", raw("CONTENT-LENGTH : 0"), "400 duplicate_header"},
@@ -78,9 +78,15 @@ var smuggled = []struct {
 	{"Content-Length behind LF CR", raw("X: a\n\rContent-Length: 0"), "400 bad_header_line"},
 	{"Content-Length behind a line separator", raw("X: a\u2028Content-Length: 0"), "relayed"},
 	{"Content-Length behind a next line", raw("X: a\u0085Content-Length: 0"), "relayed"},
-	{"Content-Length on a folded line", raw("X: a\r\n Content-Length: 0"), "relayed"},
-	{"Content-Length behind a fold of nothing", raw("X: a\r\n \r\n\tContent-Length: 0"), "relayed"},
-	{"Content-Length in a quoted string", raw("X: \"\r\n Content-Length: 0\""), "relayed"},
+	{"Content-Length on a folded line", raw("X: a\r\n Content-Length: 0"), "400 bad_content_length"},
+	{"Content-Length behind a fold of nothing", raw("X: a\r\n \r\n\tContent-Length: 0"), "400 bad_content_length"},
+	{"Content-Length in a quoted string", raw("X: \"\r\n Content-Length: 0\""), "400 bad_content_length"},
+	{"a message behind a length on a folded line", func(m sip) sip {
+		return replace(m.withBody(second), "User-Agent: ", "User-Agent:\r\n l : 0\r\n ")
+	}, "400 bad_content_length"},
+	{"a message that is not counted, behind a length on a folded line", func(m sip) sip {
+		return replace(m.withBody(second).without("Content-Length"), "User-Agent: ", "User-Agent: x\r\n \t content-LENGTH:0\r\n ")
+	}, "400 bad_content_length"},
 	{"Content-Length on the first line, folded", func(m sip) sip { return replace(m, "SIP/2.0\r\n", "SIP/2.0\r\n Content-Length: 0\r\n") }, "400 bad_header_line"},
 	{"a line of white space before the end of the headers", func(m sip) sip { return replace(m, "\r\n\r\nhello", "\r\n \r\n\r\nhello") }, "relayed"},
 

@@ -111,7 +111,7 @@ func (g *generator) lines(m *generated, length int) (lines []part) {
 		text(g.header("Supported", "k", g.tags()))
 	}
 	if g.IntN(4) > 0 {
-		text(g.header("Content-Length", "l", fmt.Sprintf(g.pick("%d", "%05d"), length)))
+		text(g.lengthLine(length))
 	}
 	if g.IntN(3) == 0 {
 		text(g.header("Expires", "", g.pick("60", "0", "600", "soon")))
@@ -169,6 +169,16 @@ func (g *generator) header(name, compact, value string) string {
 		colon = g.pick(":", " :", " : ", "\t:\t", ":\r\n ", ":   \r\n\t", " \t:  ")
 	}
 	return name + colon + value + g.pick("", "", "", "", " ", "\t ", "\r\n ")
+}
+
+// lengthLine is a Content-Length, of which a frame has none on several lines.
+func (g *generator) lengthLine(length int) string {
+	for {
+		line := g.header("Content-Length", "l", fmt.Sprintf(g.pick("%d", "%05d"), length))
+		if !strings.Contains(strings.TrimRight(line, oracleSpace), "\r\n") {
+			return line
+		}
+	}
 }
 
 func (g *generator) viaLine() part {

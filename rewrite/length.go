@@ -1,9 +1,14 @@
 package rewrite
 
+import "bytes"
+
 // CheckFrame is for a WebSocket message, whose end the frame tells: a
 // Content-Length may be absent, else it must be right. CR and LF alone after
 // the body are no part of the message.
 func (m *Message) CheckFrame() Defect {
+	if m.folds && m.foldedLength() {
+		return BadContentLength
+	}
 	have := int(m.Body.Hi - m.Body.Lo)
 	want := m.ContentLength
 	if want < 0 {
@@ -33,6 +38,33 @@ func (m *Message) CheckDatagram() Defect {
 		m.Body.Hi = m.Body.Lo + uint16(want)
 	}
 	return Sound
+}
+
+// foldedLength reports whether a Content-Length stands on several lines, or
+// another header goes on with what looks like one. Who takes a stream apart line
+// by line, as Kamailio does, reads the second for the length and what follows in
+// the body for another request; from the first it reads no length and closes the
+// connection that all browsers share.
+func (m *Message) foldedLength() bool {
+	for i := range m.lines[:m.count] {
+		l := &m.lines[i]
+		for at := l.lo; ; {
+			n := bytes.IndexByte(m.Raw[at:l.hi], '\n')
+			if at += uint16(n) + 1; at == l.hi {
+				break
+			}
+			if l.kind == ContentLength && at <= l.valueHi || m.namesLength(trim(m.Raw, int(at), int(l.hi))) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// namesLength reports whether a text begins with `Content-Length:` in any spelling.
+func (m *Message) namesLength(s Span) bool {
+	name, _, colon := bytes.Cut(m.Text(s), []byte(":"))
+	return colon && headerOf(bytes.TrimRight(name, " \t\r\n")) == ContentLength
 }
 
 func blank(text []byte) bool {

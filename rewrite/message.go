@@ -49,6 +49,7 @@ type Message struct {
 	end   uint16 // of the headers, without the empty line
 	first [numHeaders]int16
 	count int
+	folds bool // a header line goes on on the next
 	lines [maxLines]line
 }
 
@@ -90,7 +91,7 @@ func (m *Message) reset(raw []byte) {
 	m.Raw, m.Request, m.Status, m.count = raw, false, 0, 0
 	m.Method, m.URI, m.CallID, m.From, m.To, m.CSeqMethod, m.Body = Span{}, Span{}, Span{}, Span{}, Span{}, Span{}, Span{}
 	m.CSeq, m.MaxForwards, m.ContentLength = 0, -1, -1
-	m.head, m.end = 0, 0
+	m.head, m.end, m.folds = 0, 0, false
 	for i := range m.first {
 		m.first[i] = -1
 	}
@@ -110,7 +111,7 @@ func (m *Message) scanLines() (defect Defect) {
 			return defect
 		}
 		next, folds, allPaired := lineEnd(raw, pos)
-		ends, paired = ends+1+folds, paired && allPaired
+		ends, paired, m.folds = ends+1+folds, paired && allPaired, m.folds || folds > 0
 		switch {
 		case next < 0: // the rest of the line is missing, and with it what its value means
 			next = len(raw)
