@@ -46,7 +46,7 @@ var refusedRequests = []struct {
 	{"Content-Length twice, the same", func(m sip) sip { return m.add("Content-Length: 5") }, 400, Reason(rewrite.DuplicateHeader)},
 	{"Content-Length twice, once compact", func(m sip) sip { return m.add("l: 5") }, 400, Reason(rewrite.DuplicateHeader)},
 	{"Content-Length compact and wrong", func(m sip) sip { return m.without("Content-Length").add("l: 4") }, 400, Reason(rewrite.BodyTooLong)},
-	{"Content-Length folded and wrong", length("\r\n 4"), 400, Reason(rewrite.BodyTooLong)},
+	{"Content-Length folded", length("\r\n 5"), 400, Reason(rewrite.BadContentLength)},
 
 	{"no Via", func(m sip) sip { return m.without("Via") }, 0, Reason(rewrite.MissingVia)},
 	{"a Via that is none", func(m sip) sip { return m.set("Via", "nonsense") }, 400, Reason(rewrite.BadVia)},
