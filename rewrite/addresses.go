@@ -3,15 +3,33 @@ package rewrite
 import "bytes"
 
 // CheckAddresses is for a request of a browser: what tells where it goes and for
-// whom (Request-URI, To and From) can be read in one way only.
+// whom (Request-URI, Vias, To and From) can be read in one way only.
 func (m *Message) CheckAddresses() Defect {
 	switch {
 	case !plainTarget(m.Text(m.URI)):
 		return BadStartLine
+	case !m.readableVias():
+		return BadVia
 	case !m.singleAddress(m.To), !m.singleAddress(m.From):
 		return BadAddress
 	}
 	return Sound
+}
+
+// readableVias reports whether every Via below the top one can be read, which is
+// read anyway: the SIP server keeps them in its responses.
+func (m *Message) readableVias() bool {
+	values := m.Values(Via)
+	values.Next()
+	for {
+		v, ok := values.Next()
+		if !ok {
+			return true
+		}
+		if _, ok := m.parseVia(v); !ok {
+			return false
+		}
+	}
 }
 
 // plainTarget reports whether a SIP URI can be a Request-URI; of other schemes
@@ -28,14 +46,34 @@ func plainTarget(text []byte) bool {
 	return bytes.IndexByte(text[bytes.IndexByte(text, '@')+1:], '?') < 0
 }
 
-// singleAddress reports whether a value is one address: behind a comma outside of
-// quotes and brackets one reader finds a second (RFC 4475 3.1.2.15).
+// singleAddress reports whether a value is one address with one tag at most. Behind
+// a comma outside of quotes and brackets one reader finds a second address (RFC
+// 4475 3.1.2.15), and of two tags one takes the first, another the last.
 func (m *Message) singleAddress(s Span) bool {
 	if bytes.IndexByte(m.Text(s), ',') >= 0 {
 		if end, ok := valueEnd(m.Raw[:s.Hi], int(s.Lo), false); !ok || end < int(s.Hi) {
 			return false
 		}
 	}
-	_, ok := m.ParseAddress(s)
-	return ok
+	a, ok := m.ParseAddress(s)
+	return ok && m.singleTag(a.Params)
+}
+
+// singleTag reports whether parameters have one tag at most, which is a token
+// (RFC 3261 25.1) or absent, and no end that is no parameter.
+func (m *Message) singleTag(s Span) bool {
+	tagged := false
+	for params := m.Params(s); ; {
+		p, ok := params.Next()
+		if !ok {
+			return params.pos == len(params.raw)
+		}
+		if !equalFold(m.Text(p.Name), "tag") {
+			continue
+		}
+		if tagged || p.HasValue && !p.Value.Empty() && !isToken(m.Text(p.Value)) {
+			return false
+		}
+		tagged = true
+	}
 }
