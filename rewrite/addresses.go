@@ -2,8 +2,9 @@ package rewrite
 
 import "bytes"
 
-// CheckAddresses is for a request of a browser: what tells where it goes and for
-// whom (Request-URI, Vias, To and From) can be read in one way only.
+// CheckAddresses is for a request of a browser: what tells where it goes, for whom
+// and to which call it belongs (Request-URI, Vias, To, From and Call-ID) can be
+// read in one way only.
 func (m *Message) CheckAddresses() Defect {
 	switch {
 	case !plainTarget(m.Text(m.URI)):
@@ -12,12 +13,14 @@ func (m *Message) CheckAddresses() Defect {
 		return BadVia
 	case !m.singleAddress(m.To), !m.singleAddress(m.From):
 		return BadAddress
+	case !visible(m.Text(m.CallID)) || bytes.IndexByte(m.Text(m.CallID), ',') >= 0 || bytes.IndexByte(m.Text(m.CallID), ';') >= 0:
+		return BadCallID // RFC 3261 25.1: a word, or two around an @
 	}
 	return Sound
 }
 
-// readableVias reports whether every Via below the top one can be read, which is
-// read anyway: the SIP server keeps them in its responses.
+// readableVias reports whether every Via below the top one, which is read anyway,
+// can be read and has a branch that is a token, if any: those stay.
 func (m *Message) readableVias() bool {
 	values := m.Values(Via)
 	values.Next()
@@ -26,7 +29,8 @@ func (m *Message) readableVias() bool {
 		if !ok {
 			return true
 		}
-		if _, ok := m.parseVia(v); !ok {
+		hop, ok := m.parseVia(v)
+		if !ok || hop.branched && !isToken(m.Text(hop.Branch)) {
 			return false
 		}
 	}
@@ -56,7 +60,17 @@ func (m *Message) singleAddress(s Span) bool {
 		}
 	}
 	a, ok := m.ParseAddress(s)
-	return ok && m.singleTag(a.Params)
+	return ok && visible(m.Text(a.URI)) && m.singleTag(a.Params)
+}
+
+// visible reports whether text has no white space and no control character.
+func visible(text []byte) bool {
+	for _, c := range text {
+		if c <= ' ' || c == 0x7f {
+			return false
+		}
+	}
+	return true
 }
 
 // singleTag reports whether parameters have one tag at most, which is a token

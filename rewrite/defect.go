@@ -23,6 +23,7 @@ const (
 	MissingVia
 	BadVia
 	BadCSeq
+	BadCallID
 	BadMaxForwards
 	BadAddress
 	BadContentLength
@@ -54,6 +55,7 @@ var defects = [NumDefects]struct {
 	MissingVia:       {"missing_via", "Missing Via", 400},
 	BadVia:           {"bad_via", "Malformed Via", 400},
 	BadCSeq:          {"bad_cseq", "Malformed CSeq", 400},
+	BadCallID:        {"bad_call_id", "Malformed Call-ID", 400},
 	BadMaxForwards:   {"bad_max_forwards", "Malformed Max-Forwards", 400},
 	BadAddress:       {"bad_address", "Malformed Address", 400},
 	BadContentLength: {"bad_content_length", "Bad Content-Length", 400},

@@ -12,7 +12,8 @@ type ViaHop struct {
 	Params    Span   // from the first ';'
 	Branch    Span   // empty if absent
 
-	rport Span // the name, where it has no value: RFC 3581
+	branched bool // there is a branch, if without a value
+	rport    Span // the name, where it has no value: RFC 3581
 }
 
 // Vias returns the number of Via values in the message.
@@ -102,7 +103,7 @@ func (m *Message) parseSentBy(h *ViaHop) bool {
 }
 
 func (m *Message) parseViaParams(h *ViaHop) bool {
-	params, branched := m.Params(h.Params), false
+	params := m.Params(h.Params)
 	for {
 		p, ok := params.Next()
 		if !ok {
@@ -112,10 +113,10 @@ func (m *Message) parseViaParams(h *ViaHop) bool {
 		case equalFold(name, "branch"):
 			// RFC 3261 7.3.1: a parameter "MUST NOT appear more than once". Of two
 			// branches one reader takes the first, another the last.
-			if branched {
+			if h.branched {
 				return false
 			}
-			h.Branch, branched = p.Value, true
+			h.Branch, h.branched = p.Value, true
 		case equalFold(name, "rport") && h.rport.Empty() && !p.HasValue:
 			h.rport = p.Name
 		}

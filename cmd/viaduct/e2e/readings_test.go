@@ -55,7 +55,10 @@ func TestReadings(t *testing.T) {
 			continue
 		}
 		for judge, theirs := range map[string]reading{"gosip": readByGosip(raw), "Kamailio by UDP": byUDP[i], "Kamailio by TCP": byTCP[i]} {
-			for _, field := range slices.Sorted(maps.Keys(theirs)) {
+			if theirs == nil {
+				continue // it does not read the message at all
+			}
+			for _, field := range slices.Sorted(maps.Keys(mine)) {
 				if agree(field, mine, theirs) {
 					continue
 				}
@@ -194,6 +197,9 @@ func readByViaduct(raw string) (reading, bool) {
 func agree(field string, mine, theirs reading) bool {
 	switch field {
 	case "contact":
+		if mine[field] == "* " {
+			return theirs[field] == "" || theirs[field] == "*"
+		}
 		return slices.Contains(strings.Fields(mine[field]), theirs[field])
 	case "uri", "from", "to":
 		return theirs[field] == "" || mine[field] == theirs[field]
@@ -203,11 +209,11 @@ func agree(field string, mine, theirs reading) bool {
 	return mine[field] == theirs[field]
 }
 
-// readByGosip leaves out what gosip does not read at all.
+// readByGosip is nothing of what gosip does not read at all.
 func readByGosip(raw string) reading {
 	parsed, err := parser.ParseMessage([]byte(raw), &complaints{Logger: log.NewDefaultLogrusLogger()})
 	if err != nil {
-		return reading{"message": err.Error()}
+		return nil
 	}
 	r := reading{"messages": "1", "body": parsed.Body()}
 	if request, ok := parsed.(sip.Request); ok {
@@ -380,8 +386,11 @@ func parseReading(t *testing.T, line string) (raw string, r reading) {
 	}
 	text := func(name string) string { return unhex(fields[name]) }
 	r = reading{
-		"messages": "1", "method": text("method"), "uri": text("uri"), "call-id": text("callid"), "length": strings.TrimSpace(text("length")), "body": text("body"),
+		"messages": "1", "method": text("method"), "uri": text("uri"), "call-id": strings.TrimSpace(text("callid")), "length": "-1", "body": text("body"),
 		"from": text("from"), "from tag": text("fromtag"), "to": text("to"), "to tag": text("totag"),
+	}
+	if length, err := strconv.Atoi(strings.TrimSpace(text("length"))); err == nil {
+		r["length"] = fmt.Sprint(length)
 	}
 	number, _ := strconv.Atoi(text("cseq"))
 	r["cseq"] = fmt.Sprint(number, " ", text("cseqmethod"))
