@@ -13,10 +13,21 @@ func (m *Message) CheckAddresses() Defect {
 		return BadVia
 	case !m.singleAddress(m.To), !m.singleAddress(m.From):
 		return BadAddress
-	case !visible(m.Text(m.CallID)) || bytes.IndexByte(m.Text(m.CallID), ',') >= 0 || bytes.IndexByte(m.Text(m.CallID), ';') >= 0:
-		return BadCallID // RFC 3261 25.1: a word, or two around an @
+	case !isCallID(m.Text(m.CallID)):
+		return BadCallID
 	}
 	return Sound
+}
+
+// isCallID reports whether a Call-ID has only what RFC 3261 25.1 lets a word have,
+// and @ and =, which some put there: no white space of any script, no separators.
+func isCallID(text []byte) bool {
+	for _, c := range text {
+		if c <= ' ' || c >= 0x7f || c == ',' || c == ';' {
+			return false
+		}
+	}
+	return true
 }
 
 // readableVias reports whether every Via below the top one, which is read anyway,
@@ -74,7 +85,7 @@ func visible(text []byte) bool {
 }
 
 // singleTag reports whether parameters have one tag at most, which is a token
-// (RFC 3261 25.1) or absent, and no end that is no parameter.
+// (RFC 3261 25.1) or absent, and names that are tokens.
 func (m *Message) singleTag(s Span) bool {
 	tagged := false
 	for params := m.Params(s); ; {
@@ -82,7 +93,9 @@ func (m *Message) singleTag(s Span) bool {
 		if !ok {
 			return params.pos == len(params.raw)
 		}
-		if !equalFold(m.Text(p.Name), "tag") {
+		if name := m.Text(p.Name); !isToken(name) {
+			return false
+		} else if !equalFold(name, "tag") {
 			continue
 		}
 		if tagged || p.HasValue && !p.Value.Empty() && !isToken(m.Text(p.Value)) {

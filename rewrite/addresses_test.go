@@ -34,6 +34,8 @@ func TestCheckAddresses(t *testing.T) {
 		{"a comma in the Call-ID", "3obngeemfdp1a46q9t25", "a,b", BadCallID},
 		{"a parameter of the Call-ID", "3obngeemfdp1a46q9t25", "a;b=c", BadCallID},
 		{"every character of a word", "3obngeemfdp1a46q9t25", "-.!%*_+`'~()<>:\\\"/[]?{}@=", Sound},
+		{"a no-break space in the Call-ID", "3obngeemfdp1a46q9t25", "a\u00a0", BadCallID},
+		{"a fold in a parameter's name", "<sip:1002@pbx.example>\r\nFrom", "<sip:a@c>;ta\r\n g=1\r\nFrom", BadAddress},
 		{"DEL in the Call-ID", "3obngeemfdp1a46q9t25", "3obngeemfdp\x7f1a46q9t25", BadCallID},
 	} {
 		var m Message

@@ -35,9 +35,9 @@ type reading map[string]string
 // or the difference is listed with the RFC that decides it.
 func TestReadings(t *testing.T) {
 	t.Parallel()
-	seed, count := uint64(1), 6000
+	seed, count := uint64(1), 20000
 	if os.Getenv("VIADUCT_E2E_FULL") == "1" {
-		seed, count = rand.Uint64(), 60000
+		seed, count = rand.Uint64(), 200000
 	}
 	t.Logf("seed %d, %d messages", seed, count)
 	passed := passedOn(t, newMutator(t, seed), count)
@@ -87,7 +87,7 @@ func passedOn(t *testing.T, m *mutator, count int) (passed []string) {
 	}
 	t.Cleanup(func() { _ = pbx.Close() })
 	_ = pbx.SetReadBuffer(4 << 20)
-	via := launchViaduct(t, loopback, "--upstream=sip:"+pbx.LocalAddr().String(), "--log-level=info")
+	via := launchViaduct(t, loopback, "--upstream=sip:"+pbx.LocalAddr().String(), "--log-level=info", "--rate=0")
 	client := dialWebClient(t, via.WebSocket, newWebClientPage())
 
 	const batch = 50
