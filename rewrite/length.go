@@ -53,7 +53,7 @@ func (m *Message) foldedLength() bool {
 			if at += uint16(n) + 1; at == l.hi {
 				break
 			}
-			if l.kind == ContentLength && at <= l.valueHi || m.namesLength(trim(m.Raw, int(at), int(l.hi))) {
+			if l.kind == ContentLength && at <= l.valueHi || namesLength(m.Raw[at:l.hi]) {
 				return true
 			}
 		}
@@ -61,10 +61,22 @@ func (m *Message) foldedLength() bool {
 	return false
 }
 
-// namesLength reports whether a text begins with `Content-Length:` in any spelling.
-func (m *Message) namesLength(s Span) bool {
-	name, _, colon := bytes.Cut(m.Text(s), []byte(":"))
-	return colon && headerOf(bytes.TrimRight(name, " \t\r\n")) == ContentLength
+// namesLength reports whether text, which has a line end, begins with
+// `Content-Length:` in any spelling.
+func namesLength(text []byte) bool {
+	lo := 0
+	for text[lo] == ' ' || text[lo] == '\t' {
+		lo++
+	}
+	hi := lo
+	for tokenChar[text[hi]] {
+		hi++
+	}
+	if headerOf(text[lo:hi]) != ContentLength {
+		return false
+	}
+	colon := skipSpace(text, hi)
+	return colon < len(text) && text[colon] == ':'
 }
 
 func blank(text []byte) bool {
