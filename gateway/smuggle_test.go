@@ -111,7 +111,7 @@ var smuggled = []struct {
 	{"From twice", raw("From: <" + evil + ">;tag=1"), "400 duplicate_header"},
 	{"From twice, once compact and folded", raw("f:\r\n <" + evil + ">;tag=1"), "400 duplicate_header"},
 	{"From of two", func(m sip) sip { return m.set("From", m.get("From")+", <"+evil+">;tag=1") }, "400 bad_address"},
-	{"From with a space in its URI", func(m sip) sip { return m.set("From", "<sip:a b@c>;tag=1") }, "400 bad_address"},
+	{"From with a tab in its URI", func(m sip) sip { return m.set("From", "<sip:a\tb@c>;tag=1") }, "400 bad_address"},
 	{"From with two tags", func(m sip) sip { return m.set("From", "<sip:a@b>;tag=1;tag=2") }, "400 bad_address"},
 	{"From with a tag in quotes", func(m sip) sip { return m.set("From", `<sip:a@b>;tag="1"`) }, "400 bad_address"},
 	{"From with a vertical tab behind its tag", func(m sip) sip { return m.set("From", "<sip:a@b>;tag=1\v") }, "400 bad_address"},
@@ -231,14 +231,14 @@ func TestSteering(t *testing.T) {
 			}
 			for _, line := range lines {
 				outcome, got := l.sentUp(l.phone.request("MESSAGE", "sip:bob@pbx.example").add(line, line).withBody("hello"))
-				if outcome != "relayed" || strings.Contains(string(got), "boss") {
+				if outcome != "relayed" || strings.Contains(string(got), "boss@") {
 					l.t.Errorf("%q: %s\n%s", line, outcome, got)
 				}
 				if name == "Path" {
 					continue // it means nothing in a response but a registrar's
 				}
 				outcome, got = l.sentUp(l.asked("INVITE").reply("200 OK", line, "X: y", line))
-				if outcome != "relayed" || strings.Contains(string(got), "boss") || got.get("X") != "y" {
+				if outcome != "relayed" || strings.Contains(string(got), "boss@") || got.get("X") != "y" {
 					l.t.Errorf("response with %q: %s\n%s", line, outcome, got)
 				}
 			}

@@ -71,17 +71,17 @@ func (m *Message) singleAddress(s Span) bool {
 		}
 	}
 	a, ok := m.ParseAddress(s)
-	return ok && visible(m.Text(a.URI)) && m.singleTag(a.Params)
+	return ok && !hasControls(m.Text(a.URI)) && m.singleTag(a.Params)
 }
 
-// visible reports whether text has no white space and no control character.
-func visible(text []byte) bool {
+// hasControls reports whether text has a control character, such as a fold's.
+func hasControls(text []byte) bool {
 	for _, c := range text {
-		if c <= ' ' || c == 0x7f {
-			return false
+		if c < ' ' || c == 0x7f {
+			return true
 		}
 	}
-	return true
+	return false
 }
 
 // singleTag reports whether parameters have one tag at most, which is a token
