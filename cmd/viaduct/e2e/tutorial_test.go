@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -88,6 +89,9 @@ func TestKamailioPage(t *testing.T) {
 	followTutorial(t, desk)
 }
 
+// making is held while ./viaduct is made and started.
+var making sync.Mutex
+
 // followTutorial does on desk what deploy/README.md says, to the end of the call.
 func followTutorial(t *testing.T, desk Host) {
 	t.Helper()
@@ -100,8 +104,11 @@ func followTutorial(t *testing.T, desk Host) {
 	if want := []string{"sh", "", "html", "js", "sh"}; !slices.Equal(languages, want) {
 		t.Fatalf("the page has blocks of %q, want %q", languages, want)
 	}
-	viaduct := startShell(t, desk, "../../..", blocks[first].Text)
-	wantLog(t, viaduct, blocks[logged].Text)
+	func() {
+		making.Lock()
+		defer making.Unlock()
+		wantLog(t, startShell(t, desk, "../../..", blocks[first].Text), blocks[logged].Text)
+	}()
 
 	folder := tempDir(t)
 	writePage(t, filepath.Join(folder, "index.html"), blocks[2].Text)
@@ -131,7 +138,7 @@ func startShell(t *testing.T, host Host, dir, commands string) *Process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd.Env = append(os.Environ(), "HOME="+home, "XDG_STATE_HOME="+tempDir(t), "VIADUCT_LOG_FORMAT=console")
+	cmd.Env = append(os.Environ(), "HOME="+home, "XDG_STATE_HOME="+tempDir(t), "VIADUCT_LOG_FORMAT=console", "VIADUCT_LOG_LEVEL=debug")
 	keyboard, err := cmd.StdinPipe() // esbuild serves as long as there is one
 	if err != nil {
 		t.Fatal(err)
