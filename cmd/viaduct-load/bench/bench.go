@@ -56,7 +56,8 @@ type bench struct {
 	saturation map[string]float64   // pairs a second by UDP, by server
 	stateless  float64              // messages that viaduct relayed without keeping them
 	repeated   int                  // runs
-	disturbed  int                  // runs that count nevertheless
+	runs       int                  // that count
+	disturbed  int                  // of them
 	wrong      drive.Errors         // of null and viaduct, whose answers must all come
 }
 
@@ -182,6 +183,7 @@ func (b *bench) do(ctx context.Context, e *entrant, r drive.Run) (*drive.Result,
 			b.repeated++
 			continue
 		}
+		b.runs++
 		if others > disturbedAbove {
 			b.disturbed++
 		}
@@ -223,8 +225,8 @@ func (b *bench) close(took time.Duration) {
 	b.report.aimTable()
 	b.report.note("Messages that viaduct relayed without keeping them to be sent again: %.0f. It ran with "+
 		"--max-transactions=%d and --max-transaction-memory=%d.", b.stateless, transactions, transactionMemory)
-	b.report.note("Runs done again since other processes kept more than %.1f cores busy: %d. Runs that count although they did: %d.",
-		disturbedAbove, b.repeated, b.disturbed)
+	b.report.note("Runs done again since other processes kept more than %.1f cores busy: %d. Runs that count although they did: %d of %d.",
+		disturbedAbove, b.repeated, b.disturbed, b.runs)
 	b.report.took = took.Round(time.Second)
 	b.report.say("took %v", b.report.took)
 }

@@ -61,6 +61,10 @@ func (t *table) print() {
 	t.report.say("%s", text.String())
 }
 
+// notQuiet is said where more than a tenth of the runs were disturbed.
+const notQuiet = "**The machine was not quiet.** Other processes took CPU during these runs (see the notes): the figures are rough, " +
+	"those of latency most, and `make bench` on a quiet machine replaces them.\n\n"
+
 // page is the report as deploy/BENCHMARKS.md has it.
 func (r *report) page(b *bench) []byte {
 	var page bytes.Buffer
@@ -90,6 +94,9 @@ the answering end (viaduct-load) share the cores with the server, so a server th
 `, voidAbove, b.cfg.Rounds, b.cfg.Time, connections,
 		time.Now().UTC().Format("2006-01-02 15:04 MST"), machine(), kernel(), runtime.Version(),
 		firstLine("kamailio", "-v"), "`"+strings.Join(os.Args, " ")+"`, by `make bench`", r.took)
+	if 10*b.disturbed > b.runs {
+		page.WriteString(notQuiet)
+	}
 	page.WriteString("## What was measured\n")
 	page.Write(r.body.Bytes())
 	page.WriteString("\n## Notes\n\n")
