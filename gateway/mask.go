@@ -68,7 +68,7 @@ func (k *masker) line(dst, line []byte) []byte {
 		dst = append(append(dst, name...), ':')
 		switch {
 		case !k.body:
-			return append(dst, " ***"...)
+			return append(append(append(dst, ' '), schemeOf(value)...), "***"...)
 		case !found:
 			return dst[:len(dst)-1]
 		}
@@ -173,6 +173,18 @@ func isCredentials(name []byte) bool {
 		}
 	}
 	return false
+}
+
+// schemeOf returns the scheme of credentials with the space behind it, nothing of what
+// has none: Wireshark takes a message without it for malformed.
+func schemeOf(credentials []byte) []byte {
+	credentials = bytes.TrimLeft(credentials, " \t")
+	for _, known := range [...]string{"digest ", "basic ", "bearer "} {
+		if len(credentials) > len(known) && bytes.EqualFold(credentials[:len(known)], []byte(known)) {
+			return credentials[:len(known)]
+		}
+	}
+	return nil
 }
 
 func isCallID(name []byte) bool {

@@ -65,7 +65,10 @@ func replaceToken(uri string) string {
 
 func TestMask(t *testing.T) {
 	for in, want := range map[string]string{
-		"Authorization: Digest x\r\n y\r\n\tz\r\nTo: b": "Authorization: ***\n ***\n\t***\nTo: b",
+		"Authorization: Digest x\r\n y\r\n\tz\r\nTo: b": "Authorization: Digest ***\n ***\n\t***\nTo: b",
+		"Proxy-Authorization:  BEARER x y":              "Proxy-Authorization: BEARER ***",
+		"Authorization: secret word":                    "Authorization: ***",
+		"Authorization: Digest":                         "Authorization: ***",
 		"proxy-authorization\t:x\rTo: b":                "proxy-authorization\t: ***\nTo: b",
 		"To: <sip:abcdefghijklmnopqrstuvwxyz234567@h>":  "To: <sip:abcdef***@h>",
 		"X: y\n\nAuthorization: in a body":              "X: y\n\nAuthorization:**********",

@@ -1,10 +1,12 @@
 package e2e
 
 import (
+	"encoding/base64"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -171,11 +173,73 @@ func TestTracePageLook(t *testing.T) {
 				l.Fill(t, "#value", " ")
 				l.Click(t, ".primary")
 				l.WaitFor(t, "#wrong")
-				l.Click(t, ".message >> nth=-1")
+				l.Click(t, ".row:not([hidden]) .message >> nth=-1")
 				l.WaitText(t, ".detail", "A duplicate")
 				picture("wrong")
 				l.Audit(t, "wrong")
 			})
 		}
+	}
+}
+
+// TestTracePagePcap: the capture has each message as it was on a wire, whatever the
+// addresses, and nothing that was on none; tshark finds nothing wrong with it.
+func TestTracePagePcap(t *testing.T) {
+	l, _ := openTracePage(t, "", nil)
+	v6 := inviteUp("v6")
+	v6["browser"], v6["browserLocal"], v6["peer"], v6["peerLocal"] = "[2001:db8::7]:40000", "[2001:db8:0:1::9]:443", "TLS [::1]:5061", "[::1]:5071"
+	odd := relayed("down", "odd", message("SIP/2.0 200 OK", ourVia, "odd")+"x", message("SIP/2.0 200 OK", browserVia, "odd")+"é")
+	odd["browserLocal"], odd["peerLocal"] = "192.0.2.9:443", "192.0.2.9:5070"
+	unsent := inviteUp("unsent") // no connection to the PBX: neither that nor its answer was on a wire
+	unsent["kind"], unsent["after"] = "answered", message("SIP/2.0 503 SIP Server Unreachable", browserVia, "unsent")
+	unsent["reason"], unsent["reasonText"] = "upstream_unreachable", "no way to the SIP server: 503 to a request"
+	delete(unsent, "browser")
+	delete(unsent, "browserLocal")
+	events := append(story(), v6, odd, unsent)
+	l.send(t, len(events), events...)
+	var text string
+	l.Evaluate(t, "document.querySelector('sip-ladder').pcap().arrayBuffer().then((b) => [...new Uint8Array(b)].map((n) => String.fromCharCode(n)).join('')).then(btoa)", &text)
+	capture, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "ladder.pcap")
+	if err := os.WriteFile(file, capture, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tshark := func(filter string, fields ...string) []string {
+		args := []string{"-r", file, "-Y", filter, "-o", "udp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE", "-T", "fields", "-E", "separator=/s"}
+		for _, field := range fields {
+			args = append(args, "-e", field)
+		}
+		output, err := exec.Command("tshark", args...).Output()
+		if err != nil {
+			t.Fatalf("tshark: %v (has .ci/setup been run?)", err)
+		}
+		return strings.Split(strings.TrimSuffix(string(output), "\n"), "\n")
+	}
+	const fields = "frame.time_epoch ip.src ipv6.src udp.srcport ip.dst ipv6.dst udp.dstport sip.Method sip.Status-Code"
+	want := []string{
+		"1767323045.678123000 192.0.2.7  40000 192.0.2.9  443 INVITE ",
+		"1767323045.678123000 192.0.2.9  5070 192.0.2.1  5060 INVITE ",
+		"1767323046.178455000 192.0.2.9  5070 192.0.2.1  5060 INVITE ",
+		"1767323046.190001000 192.0.2.1  5060 192.0.2.9  5070  180",
+		"1767323046.190001000 192.0.2.9  443 192.0.2.7  40000  180",
+		"1767323047.500000000 192.0.2.1  5060 192.0.2.9  5070 OPTIONS ",
+		"1767323047.500000000 192.0.2.9  5070 192.0.2.1  5060  480",
+		"1767323049.250000000 192.0.2.1  5060 192.0.2.9  5070  200",
+		"1767323049.250000000 192.0.2.9  443 192.0.2.7  40000  200",
+		"1767323049.750000000 192.0.2.1  5060 192.0.2.9  5070  200",
+		"1767323051.000000000 192.0.2.8  51200 192.0.2.9  443  ",
+		"1767323045.678000000  2001:db8::7 40000  2001:db8:0:1::9 443 INVITE ",
+		"1767323045.678000000  ::1 5071  ::1 5061 INVITE ",
+		"1767323045.678000000 192.0.2.1  5060 192.0.2.9  5070  200",
+		"1767323045.678000000 192.0.2.9  443 192.0.2.7  40000  200",
+	}
+	if got := tshark("", strings.Fields(fields)...); !slices.Equal(got, want) {
+		t.Errorf("the capture has\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	if bad := tshark("udp.checksum.status != 1 || ip.checksum.status == 0", "frame.number"); bad[0] != "" {
+		t.Errorf("wrong checksums in packets %q", bad)
 	}
 }

@@ -4,6 +4,9 @@
 //
 //   open  {page, url}       a fresh browser context with one page
 //   call  {page, fn, args}  window.phone[fn](...args) in that page
+//   visit {page, url}       the same with any page, which has no window.phone
+//   act   {page, method, args}        playwright's page[method](...args)
+//   save  {page, selector, path}      clicks what downloads a file
 //   close {page}            the context with its sockets
 
 import { createInterface } from 'node:readline';
@@ -45,6 +48,25 @@ const operations = {
       const result = await window.phone[fn](...args);
       return typeof result === 'string' ? result : null;
     }, [fn, args ?? []]),
+  async visit({ page: name, url }) {
+    const context = await browser.newContext();
+    const page = await context.newPage();
+    pages.set(name, { context, page });
+    page.on('console', (message) => {
+      if (message.type() === 'error') say({ event: 'pageError', page: name, text: message.text() });
+    });
+    page.on('pageerror', (error) => say({ event: 'pageError', page: name, text: String(error.stack ?? error) }));
+    await page.goto(url);
+  },
+  async act({ page, method, args }) {
+    const result = await pages.get(page).page[method](...args);
+    return typeof result === 'string' ? result : null;
+  },
+  async save({ page: name, selector, path }) {
+    const { page } = pages.get(name);
+    const [download] = await Promise.all([page.waitForEvent('download'), page.click(selector)]);
+    await download.saveAs(path);
+  },
   async close({ page }) {
     const { context } = pages.get(page);
     pages.delete(page);
