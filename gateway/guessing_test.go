@@ -267,3 +267,32 @@ func TestTryIDs(t *testing.T) {
 		}
 	}
 }
+
+// TestGuessingBehindProxy: the address is that of the client, not of the proxy that
+// all come by.
+func TestGuessingBehindProxy(t *testing.T) {
+	l := newLab(t, func(c *Config) { c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} })
+	from := func(user, client string) *phone {
+		p := l.phone(user)
+		l.hangUp(p.browser)
+		dialer := ws.Dialer{Protocols: []string{"sip"}, Header: ws.HandshakeHeaderHTTP{"X-Forwarded-For": {client}}}
+		conn, _, _, err := dialer.Dial(t.Context(), l.bound.WebSocket[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		p.browser = &browser{t: l.t, conn: conn}
+		return p
+	}
+	p := from("mallory", "192.0.2.66")
+	l.refused(p, "403 Forbidden")
+	line := l.log.FilterMessage("authentication failed").All()[0].ContextMap()
+	if line["client"] != "192.0.2.66" {
+		t.Errorf("logged %v", line)
+	}
+	for addr, want := range map[string]bool{"192.0.2.66": true, "127.0.0.1": false} {
+		if _, known := l.gw.guessers.byAddress.Peek(netip.MustParseAddr(addr)); known != want {
+			t.Errorf("%s is remembered: %v", addr, known)
+		}
+	}
+}
