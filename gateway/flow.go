@@ -32,7 +32,9 @@ type flow struct {
 	initial, other spent        // of --rate and --burst
 	failed         spent        // of failures
 	trying         atomic.Int32 // how many are in tried
-	refused        atomic.Bool  // credentials were refused here
+	refused        atomic.Bool  // credentials were refused here, and that counts
+	pardons        spent        // of pardons
+	pardoned       atomic.Int32 // refusals that do not count yet
 
 	activity activity
 	waiting  *mediaQueue  // nil: bodies are left alone

@@ -19,6 +19,11 @@ import (
 // and its address. Past slowFailures the connection may try once for each that
 // is forgiven; past its last one it is closed.
 //
+// A browser also sends what it has left of another connection, or of a server that
+// is gone: credentials under an old nonce, which few servers call stale. So some
+// refusals by 401 and 407 are pardoned, if a REGISTER is accepted before the
+// connection ends or there are too many of them; else they count all the same.
+//
 // Many users can share an address. So what is known of an address shortens what
 // a new connection may get wrong, and nothing else: whose first password is
 // right notices nothing, and has the whole budget from then on. The price: behind
@@ -32,6 +37,9 @@ var (
 	failures = budget{interval: 10 * time.Second, burst: 10}
 	// addressFailures are those of all connections of one address.
 	addressFailures = budget{interval: time.Minute, burst: 20}
+	// pardons are those of one connection; where passwords are guessed it begins
+	// with one.
+	pardons = budget{interval: time.Minute, burst: slowFailures - 1}
 )
 
 const (
@@ -178,10 +186,12 @@ func refuses(m *rewrite.Message, with credentials, unknown bool) bool {
 	return false
 }
 
-// letIn gives a connection that has registered what its address had cost it.
+// letIn gives a connection that has registered what its address had cost it, and
+// pardons it.
 func (g *Gateway) letIn(f *flow) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.pardoned.Store(0)
 	if !f.proven && !f.refused.Load() {
 		f.failed.until.Store(0)
 	}
@@ -198,14 +208,26 @@ func (f *flow) isProven() bool {
 // deploy/fail2ban reads.
 func (g *Gateway) failed(f *flow, m *rewrite.Message) (last bool) {
 	now := g.now()
+	if (m.Status == 401 || m.Status == 407) && f.pardons.take(pardons, now) {
+		f.pardoned.Add(1)
+		return false
+	}
 	f.refused.Store(true)
+	for range 1 + f.pardoned.Swap(0) {
+		g.noteFailure(f, aorOfSender(m), now, zap.String("method", string(m.Text(m.CSeqMethod))), zap.Int("status", m.Status),
+			zap.String("call_id", string(m.Text(m.CallID))))
+		last = f.fails(now)
+	}
+	return last
+}
+
+// noteFailure counts a failure for the address, and logs it.
+func (g *Gateway) noteFailure(f *flow, user string, now time.Duration, more ...zap.Field) {
 	g.stats.guesses.Add(1)
 	g.guessers.failed(f.client(), now)
 	if entry := g.log.Check(zap.WarnLevel, "authentication failed"); entry != nil {
-		entry.Write(zap.Stringer("client", f.client()), zap.String("user", aorOfSender(m)), zap.String("method", string(m.Text(m.CSeqMethod))),
-			zap.Int("status", m.Status), zap.String("call_id", string(m.Text(m.CallID))))
+		entry.Write(append([]zap.Field{zap.Stringer("client", f.client()), zap.String("user", user)}, more...)...)
 	}
-	return f.fails(now)
 }
 
 // fails counts a failure, and reports whether it was the last.
@@ -229,13 +251,17 @@ func aorOfSender(m *rewrite.Message) string {
 }
 
 // leave counts for an address the tries that nobody waited for: their answers
-// could else be had on another connection, where they count against nobody.
+// could else be had on another connection, where they count against nobody. What
+// was pardoned counts too, for no REGISTER was accepted.
 func (g *Gateway) leave(f *flow, why transport.CloseCause) {
 	if why == transport.CauseShutdown || why == transport.CauseMoved {
 		return
 	}
 	for range f.trying.Load() {
 		g.guessers.failed(f.client(), g.now())
+	}
+	for range f.pardoned.Swap(0) {
+		g.noteFailure(f, f.user(), g.now())
 	}
 }
 
@@ -281,6 +307,10 @@ func (g guessers) failed(addr netip.Addr, now time.Duration) {
 // begin makes a new connection's failures those that its address has left it.
 func (g guessers) begin(f *flow, from netip.Addr, now time.Duration) {
 	if have, known := g.byAddress.Peek(guesser(from)); known {
-		f.failed.set(failures, now, min(have.count(addressFailures, now), addressCounts))
+		count := min(have.count(addressFailures, now), addressCounts)
+		f.failed.set(failures, now, count)
+		if count >= slowFailures {
+			f.pardons.set(pardons, now, pardons.burst-1)
+		}
 	}
 }

@@ -111,9 +111,11 @@ func TestNoGuessing(t *testing.T) {
 	if n := l.guesses(); n != 0 {
 		t.Errorf("%d failures are counted", n)
 	}
-	call(proxyAuthorization, "407 Proxy Authentication Required", `Proxy-Authenticate: Digest realm="r"`)
-	if n := l.guesses(); n != 1 {
-		t.Errorf("%d failures are counted of one", n)
+	for range slowFailures {
+		call(proxyAuthorization, "407 Proxy Authentication Required", `Proxy-Authenticate: Digest realm="r"`)
+	}
+	if n := l.guesses(); n != slowFailures {
+		t.Errorf("%d failures are counted of %d", n, slowFailures)
 	}
 }
 
@@ -185,6 +187,34 @@ func TestGuessingAgain(t *testing.T) {
 	l.expectAlive(beside)
 	t.Logf("attack: %s | %s | %s", "passwords guessed on ever new connections", "a connection from that address is closed after two; a neighbour there registers at once",
 		`viaduct_connections_closed_total{cause="guessing"}`)
+}
+
+// TestOldNonces: browsers that register with a nonce of another server, as all do
+// after a failover, are no guessers, not even where some are.
+func TestOldNonces(t *testing.T) {
+	l := newLab(t)
+	for range addressCounts {
+		p := l.phone("mallory")
+		l.refused(p, "403 Forbidden")
+		l.hangUp(p.browser)
+	}
+	before := l.guesses()
+	for i := range 2 * failures.burst {
+		p := l.phone(fmt.Sprint("alice", i))
+		l.refused(p, "401 Unauthorized", challenge)
+		l.down(p, l.up(p, p.guess()).reply("200 OK", "Expires: 600"))
+		l.hangUp(p.browser)
+	}
+	if n := l.guesses(); n != before {
+		t.Errorf("%d failures are counted", n-before)
+	}
+	// Who has only one to try, and leaves, is not pardoned.
+	p := l.phone("mallory")
+	l.refused(p, "401 Unauthorized", challenge)
+	l.hangUp(p.browser)
+	if n := l.guesses(); n != before+1 || l.log.count("authentication failed") != int(n) {
+		t.Errorf("%d failures are counted of one, %d lines of %d", n-before, l.log.count("authentication failed"), n)
+	}
 }
 
 // TestGuessingLeaves: a guess whose answer nobody waits for counts for its address.
