@@ -93,7 +93,7 @@ the answering end (viaduct-load) share the cores with the server, so a server th
 
 `, voidAbove, b.cfg.Rounds, b.cfg.Time, connections,
 		time.Now().UTC().Format("2006-01-02 15:04 MST"), machine(), kernel(), runtime.Version(),
-		firstLine("kamailio", "-v"), "`"+strings.Join(os.Args, " ")+"`, by `make bench`", r.took)
+		firstLine("kamailio", "-v"), "`"+strings.Join(os.Args, " ")+"`", r.took)
 	if 10*b.disturbed > b.runs {
 		page.WriteString(notQuiet)
 	}
