@@ -127,6 +127,9 @@ func TestLadderMarks(t *testing.T) {
 	if got, want := l.texts(t, ".hop b, .names"), []string{"INVITE", "Via · Max-Forwards · Contact · Content-Length", "Via", "180 Ringing"}; !slices.Equal(got, want) {
 		t.Errorf("rows %q, want %q", got, want)
 	}
+	if times := l.texts(t, "time"); len(times) != 2 || !strings.HasSuffix(times[0], "04:05.678") {
+		t.Errorf("the rows are of %q", times)
+	}
 	l.Press(t, ".message >> nth=0", "Enter")
 	l.WaitFor(t, ".detail")
 	for selector, want := range map[string][]string{

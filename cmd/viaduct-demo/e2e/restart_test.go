@@ -23,8 +23,8 @@ func TestRestart(t *testing.T) {
 
 	alice, bob := openPage(t, viaduct.Page, nil), openPage(t, viaduct.Page, nil)
 	alice.tolerate, bob.tolerate = "ERR_", "ERR_" // Chromium's word for every refused connection
-	alice.SignIn(t, "1001", "arch-one")
-	bob.SignIn(t, "1002", "arch-two")
+	alice.SignIn(t, "1001", pbx.WaitLine(t, "1001   password "))
+	bob.SignIn(t, "1002", pbx.WaitLine(t, "1002   password "))
 
 	restart := func() {
 		viaduct.Kill()
