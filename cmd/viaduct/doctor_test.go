@@ -274,6 +274,11 @@ func TestDoctor(t *testing.T) {
 			}
 			wantRows(t, rows, tt.want)
 			wantSteps(t, pbx.heard(), tt.sees)
+			if answered := tt.script.stranger == "200 OK"; !answered && slices.ContainsFunc(pbx.heard(), func(line string) bool {
+				return strings.HasPrefix(line, "ACK sip:pbx@")
+			}) {
+				t.Error("the ACK of a refusal goes to the refusal's Contact")
+			}
 			if left := pbx.registered(); left != "" {
 				t.Errorf("left registered: %s", left)
 			}

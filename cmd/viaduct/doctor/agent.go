@@ -207,8 +207,18 @@ func (a *agent) begin(ctx context.Context, req sip.Request) (tx sip.ClientTransa
 	a.layer.expect(e)
 	a.layer.requesting.RLock()
 	defer a.layer.requesting.RUnlock()
-	tx, err = a.server.Request(req)
+	if tx, err = a.server.Request(req); err == nil {
+		tx.OnAck(func(ack sip.Request) { ackOfRefusal(ack, req) })
+	}
 	return tx, e.failed, err
+}
+
+// ackOfRefusal mends the ACK that gosip makes of a refused INVITE. RFC 3261
+// 17.1.1.3: its Request-URI and Route equal those of the INVITE; gosip takes them
+// from the response, as for a 2xx.
+func ackOfRefusal(ack, invite sip.Request) {
+	ack.SetRecipient(invite.Recipient())
+	ack.RemoveHeader("Route") // ours have none
 }
 
 func (a *agent) answered(res sip.Response, took time.Duration) *answer {
