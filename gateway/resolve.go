@@ -80,7 +80,18 @@ func (g *Gateway) locate(ctx context.Context, up *upstream, elsewhere bool) (mov
 	}
 	up.route.Store(r)
 	g.listSources()
+	g.sip.Favour(g.targets())
 	return up.main() != before, nil
+}
+
+// targets are where the upstreams are reached now.
+func (g *Gateway) targets() (all []transport.Target) {
+	for _, up := range g.upstreams {
+		if l := up.main(); l != nil {
+			all = append(all, l.target)
+		}
+	}
+	return all
 }
 
 // listSources notes who may speak on the SIP side.

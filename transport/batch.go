@@ -1,5 +1,7 @@
 package transport
 
+import "slices"
+
 // maxStreamBatch bounds the bytes that wait for one write to a stream.
 const maxStreamBatch = 32 << 10
 
@@ -9,7 +11,7 @@ const maxStreamBatch = 32 << 10
 // for concurrent use.
 type Batch struct {
 	sip   *SIP
-	trays []*tray // of each UDP socket, in the order of sip.plain.udp
+	trays []*tray // one for each UDP socket that was used lately
 
 	// What goes to one stream.
 	target Target
@@ -19,13 +21,7 @@ type Batch struct {
 }
 
 // NewBatch returns an empty batch.
-func (s *SIP) NewBatch() *Batch {
-	b := &Batch{sip: s}
-	for _, u := range s.plain.udp {
-		b.trays = append(b.trays, newTray(u, s.cfg.Unreachable))
-	}
-	return b
-}
+func (s *SIP) NewBatch() *Batch { return &Batch{sip: s} }
 
 // Send is SIP.Send, except that a message which cannot be written in the end is
 // reported to SIPConfig.Unreachable or Undeliverable.
@@ -33,12 +29,29 @@ func (b *Batch) Send(to Target, msg []byte) error {
 	if to.Proto != ProtoUDP {
 		return b.sendStream(to, msg)
 	}
+	u := b.sip.socket(to.Addr)
+	if u == nil {
+		return errFamily
+	}
+	return b.tray(u).add(to.Addr, to.Local, msg)
+}
+
+// maxTrays is when those of closed sockets are looked for.
+const maxTrays = 8
+
+func (b *Batch) tray(u *udpSocket) *tray {
 	for _, t := range b.trays {
-		if t.socket.is4 == to.Addr.Addr().Is4() {
-			return t.add(to.Addr, to.Local, msg)
+		if t.socket == u {
+			return t
 		}
 	}
-	return b.sip.Send(to, msg)
+	if len(b.trays) >= maxTrays {
+		b.Flush()
+		b.trays = slices.DeleteFunc(b.trays, func(t *tray) bool { return t.socket.isClosed() })
+	}
+	t := newTray(b.sip, u)
+	b.trays = append(b.trays, t)
+	return t
 }
 
 func (b *Batch) sendStream(to Target, msg []byte) error {

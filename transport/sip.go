@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 )
 
 // Proto is a SIP transport protocol of the PBX side.
@@ -111,6 +112,8 @@ type SIP struct {
 	cfg        SIPConfig
 	plain      *listenSet
 	tls        *listenSet // nil: none
+	favouring  sync.Mutex // held to replace favoured
+	favoured   atomic.Pointer[[]*udpSocket]
 	serverTLS  *tls.Config
 	connected  pool
 	accepted   census
@@ -131,6 +134,7 @@ func ListenSIP(cfg SIPConfig) (*SIP, error) {
 	}
 	cfg.setDefaults()
 	s := &SIP{cfg: cfg, connected: newPool(), accepted: census{each: make(map[netip.Addr]int)}}
+	s.favoured.Store(&[]*udpSocket{})
 	var err error
 	if s.plain, err = listen(cfg.Listen, true); err != nil {
 		return nil, err
@@ -230,6 +234,7 @@ func (s *SIP) shut() {
 		return
 	}
 	s.cancel()
+	s.Favour(nil)
 	s.plain.close()
 	if s.tls != nil {
 		s.tls.close()
@@ -300,12 +305,11 @@ func (s *SIP) Reply(from Source, msg []byte) error {
 }
 
 func (s *SIP) sendDatagram(to netip.AddrPort, source netip.Addr, msg []byte) error {
-	for _, u := range s.plain.udp {
-		if u.is4 == to.Addr().Is4() {
-			return u.send(to, source, msg)
-		}
+	u := s.socket(to)
+	if u == nil {
+		return errFamily
 	}
-	return errFamily
+	return u.send(to, source, msg)
 }
 
 // Stream returns the open connection whose remote address is addr, whichever

@@ -36,6 +36,7 @@ type udpSocket struct {
 	raw      syscall.RawConn
 	is4      bool
 	wildcard bool
+	peer     netip.AddrPort // the only one that is sent to; not valid: any
 
 	outbounds sync.Pool    // of *outbound
 	fd        uintptr      // of conn, while it is not closed
@@ -58,21 +59,35 @@ type datagramError struct {
 // listenUDP opens the socket of at's family on at. Nobody can share its port.
 func listenUDP(at netip.AddrPort) (*udpSocket, error) {
 	is4 := at.Addr().Is4()
-	network := "udp6" // IPV6_V6ONLY, so that no address comes in its IPv4-mapped form
-	if is4 {
-		network = "udp4"
-	}
-	conn, err := net.ListenUDP(network, net.UDPAddrFromAddrPort(at))
+	conn, err := net.ListenUDP(networkUDP(is4), net.UDPAddrFromAddrPort(at))
 	if err != nil {
 		return nil, err
 	}
-	u := &udpSocket{conn: conn, is4: is4, wildcard: at.Addr().IsUnspecified()}
-	u.outbounds.New = func() any { return newOutbound(is4) }
-	if u.raw, err = conn.SyscallConn(); err == nil {
-		err = errors.Join(prepareDatagrams(u.raw, is4), u.raw.Control(func(fd uintptr) { u.fd = fd }))
-	}
+	u, err := newUDPSocket(conn, is4)
 	if err != nil {
 		conn.Close()
+		return nil, err
+	}
+	u.wildcard = at.Addr().IsUnspecified()
+	return u, nil
+}
+
+func networkUDP(is4 bool) string {
+	if is4 {
+		return "udp4"
+	}
+	return "udp6" // IPV6_V6ONLY, so that no address comes in its IPv4-mapped form
+}
+
+func newUDPSocket(conn *net.UDPConn, is4 bool) (*udpSocket, error) {
+	u := &udpSocket{conn: conn, is4: is4}
+	u.outbounds.New = func() any { return newOutbound(is4) }
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	u.raw = raw
+	if err := errors.Join(prepareDatagrams(raw, is4), raw.Control(func(fd uintptr) { u.fd = fd })); err != nil {
 		return nil, err
 	}
 	// The kernel's own limit decides; a smaller buffer still works.
@@ -193,6 +208,10 @@ func (u *udpSocket) write(to netip.AddrPort, source netip.Addr, msg []byte) erro
 	if taken, err := u.writeNow(to, source, msg); taken {
 		return err
 	}
+	if u.peer.IsValid() {
+		_, err := u.conn.Write(msg)
+		return err
+	}
 	var control []byte
 	if source.IsValid() {
 		control = newControl(u.is4)
@@ -200,6 +219,12 @@ func (u *udpSocket) write(to netip.AddrPort, source netip.Addr, msg []byte) erro
 	}
 	_, _, err := u.conn.WriteMsgUDPAddrPort(msg, control, to)
 	return err
+}
+
+func (u *udpSocket) isClosed() bool {
+	u.using.RLock()
+	defer u.using.RUnlock()
+	return u.closed
 }
 
 // close closes the socket; read returns then.

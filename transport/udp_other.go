@@ -50,10 +50,13 @@ func (u *udpSocket) writeNow(netip.AddrPort, netip.Addr, []byte) (taken bool, er
 // tray sends each datagram at once.
 type tray struct{ socket *udpSocket }
 
-func newTray(u *udpSocket, _ func(netip.AddrPort, []byte, error)) *tray { return &tray{u} }
+func newTray(_ *SIP, u *udpSocket) *tray { return &tray{u} }
 
 func (t *tray) add(to netip.AddrPort, source netip.Addr, msg []byte) error {
 	return t.socket.send(to, source, msg)
 }
 
 func (t *tray) flush() {}
+
+// dial does not work where SO_REUSEADDR means something else.
+func (u *udpSocket) dial(netip.Addr, netip.AddrPort) (*udpSocket, error) { return nil, errFamily }

@@ -129,7 +129,11 @@ func (o *outbound) prepare(to netip.AddrPort, source netip.Addr, msg []byte) {
 	o.vector.SetLen(len(msg))
 	o.header = unix.Msghdr{Name: (*byte)(unsafe.Pointer(&o.name)), Iov: &o.vector}
 	o.header.SetIovlen(1)
-	o.address(to)
+	if to.IsValid() {
+		o.address(to)
+	} else {
+		o.header.Name = nil // the socket has but one peer
+	}
 	if source.IsValid() {
 		setSource(o.control, source)
 		o.header.Control = &o.control[0]
@@ -146,6 +150,9 @@ func (u *udpSocket) writeNow(to netip.AddrPort, source netip.Addr, msg []byte) (
 	}
 	o := u.outbounds.Get().(*outbound)
 	defer u.outbounds.Put(o)
+	if u.peer.IsValid() {
+		to = netip.AddrPort{}
+	}
 	o.prepare(to, source, msg)
 	errno := u.sendmsg(&o.header)
 	o.vector.Base = nil

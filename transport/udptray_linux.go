@@ -10,8 +10,8 @@ import (
 
 // tray collects datagrams that leave one socket by one system call.
 type tray struct {
-	socket      *udpSocket
-	unreachable func(to netip.AddrPort, datagram []byte, err error)
+	sip    *SIP
+	socket *udpSocket
 
 	headers [batchSize]multiHeader
 	out     [batchSize]outbound
@@ -22,8 +22,8 @@ type tray struct {
 	text    []byte // never grows: the vectors point into it
 }
 
-func newTray(u *udpSocket, unreachable func(netip.AddrPort, []byte, error)) *tray {
-	t := &tray{socket: u, unreachable: unreachable, text: make([]byte, 0, maxDatagram)}
+func newTray(s *SIP, u *udpSocket) *tray {
+	t := &tray{sip: s, socket: u, text: make([]byte, 0, maxDatagram)}
 	for i := range t.out {
 		t.out[i].control = newControl(u.is4)
 	}
@@ -47,6 +47,9 @@ func (t *tray) add(to netip.AddrPort, source netip.Addr, msg []byte) error {
 	i := t.n
 	t.n++
 	t.to[i], t.source[i], t.data[i] = to, source, t.text[begin:]
+	if u.peer.IsValid() {
+		to = netip.AddrPort{}
+	}
 	t.out[i].prepare(to, source, t.data[i])
 	t.headers[i].Msghdr = t.out[i].header
 	return nil
@@ -57,9 +60,10 @@ func (t *tray) flush() {
 	for i := 0; i < t.n; {
 		sent, errno := t.socket.sendmmsg(t.headers[i:t.n])
 		if i += sent; errno != 0 && i < t.n {
-			// The slow way waits for room, and for what became of earlier datagrams.
-			if err := t.socket.send(t.to[i], t.source[i], t.data[i]); err != nil {
-				t.unreachable(t.to[i], t.data[i], err)
+			// The slow way waits for room, and for what became of earlier datagrams; the
+			// socket may have been closed for another.
+			if err := t.sip.sendDatagram(t.to[i], t.source[i], t.data[i]); err != nil {
+				t.sip.cfg.Unreachable(t.to[i], t.data[i], err)
 			}
 			i++
 		}
