@@ -31,9 +31,10 @@ const (
 type activity struct {
 	relayed [2]atomic.Uint32 // messages, by Direction.index
 
-	mu    sync.Mutex
-	open  []openTransaction // oldest first; kept between uses, so that nothing is allocated for a message
-	calls []uint64          // oldest first
+	mu         sync.Mutex
+	challenges int               // that were passed on, at most: their Call-IDs may be in open
+	open       []openTransaction // oldest first; kept between uses, so that nothing is allocated for a message
+	calls      []uint64          // oldest first
 }
 
 // openTransaction is open at the latest until that time.
@@ -85,9 +86,9 @@ func (a *activity) answered(m *rewrite.Message, id uint64, now time.Time) {
 	// After a challenge the same request follows with credentials (RFC 3261 22.2).
 	// It is expected by its Call-ID, which stays.
 	if m.Status == 401 || m.Status == 407 {
-		a.hold(callID(m), now.Add(challengeWait))
-	} else {
-		a.ended(callID(m))
+		a.challenged(callID(m), now.Add(challengeWait))
+	} else if a.expects() {
+		a.came(callID(m))
 	}
 	if !m.Is("INVITE") {
 		a.ended(id)
@@ -97,6 +98,32 @@ func (a *activity) answered(m *rewrite.Message, id uint64, now time.Time) {
 		a.dialog(callID(m))
 	}
 	a.hold(id, now.Add(openWait)) // until the ACK; RFC 3261 17.2.1: Timer H
+}
+
+// challenged notes that a call's request will be made once more.
+func (a *activity) challenged(callID uint64, until time.Time) {
+	a.hold(callID, until)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.challenges++
+}
+
+// expects reports whether a request may still be made once more.
+func (a *activity) expects() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.challenges > 0
+}
+
+// came notes that a call's request was made once more, and answered, if that was
+// expected.
+func (a *activity) came(callID uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	before := len(a.open)
+	if a.drop(callID); len(a.open) < before {
+		a.challenges--
+	}
 }
 
 // began notes a transaction that has been opened.

@@ -51,6 +51,7 @@ type work struct {
 
 	own   bool      // the gateway made the message itself
 	began time.Time // zero: not timed
+	dice  uint32    // at random, never 0: whether the next one is timed
 }
 
 // maxContacts bounds the Contacts of a request from a browser.
@@ -75,7 +76,7 @@ func newWorkPool(g *Gateway) *workPool {
 		Name: latencyName, Help: latencyHelp, Buckets: prometheus.ExponentialBuckets(2e-6, 4, 10),
 	})}
 	p.pool.New = func() any {
-		w := &work{g: g, contacts: make([]rewrite.Address, 0, maxContacts)}
+		w := &work{g: g, contacts: make([]rewrite.Address, 0, maxContacts), dice: rand.Uint32() | 1}
 		w.restore = w.restoreContact
 		return w
 	}
@@ -84,7 +85,11 @@ func newWorkPool(g *Gateway) *workPool {
 
 func (p *workPool) get() *work {
 	w := p.pool.Get().(*work)
-	if rand.Uint32N(timedOneIn) == 0 {
+	// A xorshift (Marsaglia 2003): any rhythm of its own could be that of the traffic.
+	w.dice ^= w.dice << 13
+	w.dice ^= w.dice >> 17
+	w.dice ^= w.dice << 5
+	if w.dice%timedOneIn == 0 {
 		w.began = time.Now()
 	}
 	return w

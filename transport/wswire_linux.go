@@ -27,6 +27,8 @@ type wire struct {
 	fd     int // -1: closed
 	woken  atomic.Bool
 
+	waiting atomic.Int64 // bytes in unsent
+
 	mu      sync.Mutex
 	unsent  *outbox // nil: the kernel took everything
 	err     error   // the connection is broken
@@ -78,6 +80,7 @@ func (w *wire) write(p []byte) error {
 		if n < len(p) {
 			w.unsent = new(outbox)
 			w.unsent.keep(p[n:])
+			w.waiting.Store(int64(len(p) - n))
 			w.expect()
 		}
 		return nil
@@ -85,24 +88,19 @@ func (w *wire) write(p []byte) error {
 		return errBacklogFull
 	default:
 		w.unsent.keep(p)
+		w.waiting.Add(int64(len(p)))
 		return nil
 	}
 }
 
 // queued returns how many bytes wait for the peer to read.
-func (w *wire) queued() int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.unsent == nil {
-		return 0
-	}
-	return w.unsent.kept()
-}
+func (w *wire) queued() int { return int(w.waiting.Load()) }
 
 // fail records why the connection broke, lets go of what it will not take, and
 // ends the reading. The caller holds mu.
 func (w *wire) fail(err error) {
-	w.err, w.unsent = err, nil
+	w.err = err
+	w.forget()
 	w.endReading()
 }
 
@@ -181,10 +179,17 @@ func (w *wire) writeUnsent() {
 		w.fail(err)
 		return
 	}
+	w.waiting.Add(int64(-n))
 	if w.unsent.sent += n; w.unsent.kept() == 0 {
-		w.unsent = nil
+		w.forget()
 		w.expect()
 	}
+}
+
+// forget lets go of what is unsent.
+func (w *wire) forget() {
+	w.unsent = nil
+	w.waiting.Store(0)
 }
 
 // close refuses further writes and closes the connection: at once if nothing is
@@ -234,7 +239,8 @@ func (w *wire) destroy(reset bool) {
 		w.poller.remove(w.fd)
 	}
 	_ = syscall.Close(w.fd)
-	w.fd, w.closing, w.unsent = -1, true, nil
+	w.fd, w.closing = -1, true
+	w.forget()
 }
 
 // Loop is what WSConfig.Loop returned for the goroutine that reads the
