@@ -16,6 +16,9 @@ GOTEST      = $(GO) test -race -shuffle=on -p=1
 # The race detector empties pools at random, so allocations are counted without it.
 ALLOCTEST   = $(GO) test -run=Alloc -count=1 ./rewrite ./transport ./gateway ./gateway/transaction
 
+# What other systems than Linux do with browsers: a goroutine for each.
+PORTABLETEST = GOOS=darwin $(GO) vet ./transport && $(GO) test -tags=goroutines -run=WS -count=1 ./transport
+
 PHONE       = cmd/viaduct-demo/phone
 
 .PHONY: demo demo-picture phone build release test test-full setup lint fmt fuzz bench microbench instructions vuln
@@ -60,6 +63,7 @@ release: ## archives for linux amd64 and arm64, their checksums and bills of mat
 
 test: setup lint ## everything once: lint, tests against real peers, a little fuzzing
 	$(GOTEST) -timeout=20m ./...
+	$(PORTABLETEST)
 	$(ALLOCTEST)
 	$(MAKE) fuzz
 
