@@ -4,7 +4,10 @@
 
 package gateway
 
-import "testing"
+import (
+	"runtime"
+	"testing"
+)
 
 // TestRelayDoesNotAllocate: a message in steady state leaves no garbage.
 func TestRelayDoesNotAllocate(t *testing.T) {
@@ -131,4 +134,28 @@ func TestBoundDoesNotAllocate(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestStrangersDoNotAllocate: what a stranger sends costs a lookup of its address.
+func TestStrangersDoNotAllocate(t *testing.T) {
+	l := newLab(t, unlogged, undisturbed)
+	stranger := l.newPBXAt("127.0.0.9:0")
+	msg := []byte(stranger.request("OPTIONS", "sip:x@y"))
+	counted := l.gw.Dropped(ReasonStranger)
+	n := testing.AllocsPerRun(10, func() {
+		for range 100 { // as many as are read before anybody waits for them
+			if _, err := stranger.conn.WriteToUDPAddrPort(msg, l.bound.SIP); err != nil {
+				t.Fatal(err)
+			}
+			counted++
+		}
+		for l.gw.Dropped(ReasonStranger) != counted {
+			runtime.Gosched()
+		}
+	})
+	if n != 0 {
+		t.Errorf("%v allocations for 100 datagrams", n)
+	}
+	t.Logf("attack: a flood of a stranger's datagrams | %v allocations for each, no answer | viaduct_dropped_total{reason=%q} %d",
+		n, ReasonStranger.String(), counted)
 }
