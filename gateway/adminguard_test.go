@@ -58,6 +58,9 @@ func TestOnlyHere(t *testing.T) {
 		if answer.Code != test.status {
 			t.Errorf("%s asks %q with %q: %d %q, want %d", test.from, test.host, test.header, answer.Code, answer.Body, test.status)
 		}
+		if test.status == http.StatusForbidden {
+			t.Logf("attack: the trace asked for from %s by the name %q with header %q | answered 403 | none", test.from, test.host, test.header)
+		}
 		for name, want := range map[string]string{
 			"Cache-Control": "no-store", "X-Frame-Options": "DENY", "X-Content-Type-Options": "nosniff",
 			"Cross-Origin-Resource-Policy": "same-origin", "Referrer-Policy": "no-referrer",

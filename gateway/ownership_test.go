@@ -36,6 +36,7 @@ func TestClaimByInvite(t *testing.T) {
 	l.down(thief, invite.reply("486 Busy Here"))
 	l.expectAlive(alice)
 	l.expectAlive(thief)
+	t.Logf("attack: %s | %s | %s", "a call with the Contact of a connected client", "answered to who called; the client is reached", "viaduct_rebinds_total 0")
 }
 
 // TestClaimByRegister: a client moves when the PBX has accepted its REGISTER,
@@ -62,6 +63,7 @@ func TestClaimByRegister(t *testing.T) {
 	}
 	l.expectReached(thief, token) // it has proved to be alice
 	l.expectAlive(alice)
+	t.Logf("attack: %s | %s | %s", "REGISTER as a connected client, answered 100, 401, 403 or 500, and a fetch of its bindings", "nothing moves; only a 2xx with a Contact moves the client", "viaduct_rebinds_total 1")
 }
 
 // TestClaimByOtherAccount: another account's 2xx for the same Contact is
@@ -85,6 +87,7 @@ func TestClaimByOtherAccount(t *testing.T) {
 	if c := got.all("Contact"); len(c) != 2 || c[1] != "<"+token+">;expires=60" {
 		t.Errorf("Contacts %q, want alice's untouched", c)
 	}
+	t.Logf("attack: %s | %s | %s", "the Contact and Via host of another account, registered", "another token, and no binding of the other is shown", "viaduct_rebinds_total 0")
 }
 
 // TestClaimOfAbsent: while a registration lasts, its client is nobody else's,
@@ -102,6 +105,7 @@ func TestClaimOfAbsent(t *testing.T) {
 	back := alice.again(l)
 	l.registered(back)
 	l.expectReached(back, token)
+	t.Logf("attack: %s | %s | %s", "a call with the Contact of a registered client that is away", "requests for the client reach nobody until it is back", "viaduct_dropped_total{reason=\"no_connection\"} 1")
 }
 
 // TestAnonymousCallers: callers who hide behind the same From each get their
@@ -130,6 +134,7 @@ func TestAnonymousCallers(t *testing.T) {
 	if got := l.up(registered, anonymous(call)).contactURI(); got != token {
 		t.Errorf("an anonymous call of a registered client has token %s, want %s", got, token)
 	}
+	t.Logf("attack: %s | %s | %s", "two callers with one anonymous From and Contact", "each gets the BYE of its own call", "viaduct_rebinds_total 0")
 }
 
 // TestClaimPings: when a client is named on another connection, the one it is on
@@ -166,6 +171,7 @@ func TestTwoTabs(t *testing.T) {
 	l.expectReached(first, token)
 	l.hangUp(second.browser)
 	l.expectReached(first, token)
+	t.Logf("attack: %s | %s | %s", "a fixed Contact, Via host and account on two connections", "the last REGISTER that was accepted wins, and it alone", "viaduct_rebinds_total 2")
 }
 
 // TestTwoTabsOfOwnNames: with names of their own, as JsSIP makes them, both are

@@ -1,7 +1,7 @@
 package gateway
 
 import (
-	"bytes"
+	"crypto/hmac"
 	"net/netip"
 	"time"
 
@@ -120,7 +120,7 @@ func (g *Gateway) endsOwnAnswer(w *work) bool {
 		return false
 	}
 	tag, ok := m.Param(to.Params, "tag")
-	return ok && bytes.Equal(m.Text(tag.Value), g.toTag(w))
+	return ok && hmac.Equal(m.Text(tag.Value), g.toTag(w))
 }
 
 // writeRefused adds to an entry of the log what was refused.

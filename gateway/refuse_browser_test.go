@@ -202,6 +202,7 @@ func TestRefusedResponsesOfBrowsers(t *testing.T) {
 			l.expectDropped(before, test.reason)
 			l.expectAlive(beside)
 			l.expectReached(beside, token)
+			l.t.Logf("attack: a response of a browser with %s | not relayed, nobody is told | viaduct_dropped_total{reason=\"%s\"} 1", test.name, test.reason)
 		})
 	}
 }
@@ -221,6 +222,7 @@ func TestReplayedSeal(t *testing.T) {
 	if got := l.answered(alice, req, "200 OK"); got.start() != "SIP/2.0 200 OK" {
 		t.Errorf("the PBX gets %s", got.start())
 	}
+	t.Logf("attack: %s | %s | %s", "the seal of a request, replayed by another client", "not relayed; the client still answers", "viaduct_dropped_total{reason=\"not_the_client\"}")
 }
 
 func TestRefusedHandshakes(t *testing.T) {

@@ -80,6 +80,7 @@ func TestForgedTokens(t *testing.T) {
 			}
 			l.expectDropped(before, ReasonForgedToken)
 			l.expectReached(alice, token)
+			l.t.Logf("attack: a token %s | answered 403, the same to the last byte for all | viaduct_dropped_total{reason=\"%s\"} 1", name, ReasonForgedToken)
 		})
 	}
 }

@@ -160,6 +160,7 @@ func TestAttackAmplification(t *testing.T) {
 		l.run(name, func() {
 			const times = 10 // a repetition gets no more than the first
 			l.pbx.seen = nil
+			before := l.dropped()
 			var got int
 			for range times {
 				l.pbx.send(msg)
@@ -180,8 +181,8 @@ func TestAttackAmplification(t *testing.T) {
 				l.t.Errorf("%d bytes went to an address that the message names", astray)
 			}
 			l.expectAlive(alice)
-			l.t.Logf("attack: an upstream sends %s, %d times | %d bytes in, %d out (%.2f a byte), none to the address that it names | viaduct_dropped_total",
-				name, times, sent, got, float64(got)/float64(sent))
+			l.t.Logf("attack: an upstream sends %s, %d times | %d bytes in, %d out (%.2f a byte), none to the address that it names | viaduct_dropped_total{reason=\"%s\"} %d",
+				name, times, sent, got, float64(got)/float64(sent), l.refusedFor(before, times), times)
 		})
 	}
 }
@@ -279,4 +280,19 @@ func TestAttackSealByteByByte(t *testing.T) {
 		len(branch), ReasonForgedSeal, len(branch))
 	t.Logf("attack: a seal with one byte wrong, for each byte, from a browser | no answer to anybody, %d times | viaduct_dropped_total{reason=\"%s\"} %d",
 		len(seal), ReasonForgedResponse, len(seal))
+}
+
+// refusedFor is the one reason for which so many messages were dropped since before.
+func (l *lab) refusedFor(before [numReasons]uint64, times uint64) (why Reason) {
+	l.t.Helper()
+	for r, n := range l.dropped() {
+		switch n - before[r] {
+		case 0:
+		case times:
+			why = Reason(r)
+		default:
+			l.t.Errorf("%s counts %d more, want %d", Reason(r), n-before[r], times)
+		}
+	}
+	return why
 }

@@ -79,6 +79,7 @@ func TestFormerPeer(t *testing.T) {
 	alice.send(req.reply("200 OK"))
 	l.expectAlive(alice)
 	l.expectDropped(before, ReasonPBXGone)
+	t.Logf("attack: %s | %s | %s", "the seal of a peer that is allowed no more, answered by a browser", "no datagram goes there", "viaduct_dropped_total{reason=\"pbx_gone\"} 1")
 }
 
 // TestAlias: an upstream speaks from its aliases too.

@@ -72,6 +72,7 @@ func TestBadInvocation(t *testing.T) {
 		{name: "header to strip that is no name", args: []string{"--upstream=sip:127.0.0.1", "--strip-header=X Y"}, says: "--strip-header"},
 		{name: "header for the address that is no name", args: []string{"--upstream=sip:127.0.0.1", "--client-ip-header=X:"}, says: "--client-ip-header"},
 		{name: "short key", args: []string{"--upstream=sip:127.0.0.1", "--token-key-file=" + short}, says: "--token-key-file"},
+		{name: "key file without a key", args: []string{"--upstream=sip:127.0.0.1", "--token-key-file=" + writeFile(t, dir, "empty.key", "# none\n")}, says: "--token-key-file"},
 		{name: "key file that cannot be read", args: []string{"--upstream=sip:127.0.0.1", "--token-key-file=" + dir}, says: "--token-key-file"},
 		{name: "key file that cannot be made", args: []string{"--upstream=sip:127.0.0.1", "--token-key-file=" + filepath.Join(garbage, "token.key")}, says: "--token-key-file"},
 		{name: "no transactions", args: []string{"--upstream=sip:127.0.0.1", "--max-transactions=0"}, says: "--max-transactions"},
@@ -118,6 +119,9 @@ func TestBadInvocation(t *testing.T) {
 			}
 			if stdout.Len() > 0 {
 				t.Errorf("printed on stdout: %q", stdout.String())
+			}
+			if tt.says == "--token-key-file" {
+				t.Logf("attack: viaduct is started with a %s | it says so in one line and ends with 2 | none", tt.name)
 			}
 		})
 	}

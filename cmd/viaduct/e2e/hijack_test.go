@@ -78,6 +78,7 @@ func TestHijack(t *testing.T) {
 			call.Wait(t, "ended")
 			inCall.Wait(t)
 			wantNothing(t, thief)
+			t.Logf("attack: a thief of a client in a call at Kamailio tries a %s | the call goes on, the next comes to the client, the thief is asked nothing | viaduct_rebinds_total 0", hijack.name)
 		})
 	}
 }
@@ -113,6 +114,7 @@ func TestHijackOfAbsentClient(t *testing.T) {
 			alice.WaitAfter(t, mark, "registered")
 			wantCallable(t, lab, alice, 1)
 			wantNothing(t, thief)
+			t.Logf("attack: a thief of a client that is away tries a %s at Kamailio | nobody is reached, then the client that is back | viaduct_dropped_total{reason=\"no_connection\"} 1", hijack.name)
 		})
 	}
 }
@@ -163,6 +165,7 @@ func TestSameContactTwoAccounts(t *testing.T) {
 	if requests := bob.Requests(t); !slices.Equal(requests, []string{"MESSAGE"}) {
 		t.Errorf("bob received %q", requests)
 	}
+	t.Logf("attack: %s | %s | %s", "another account registered with the Contact of a user, at Kamailio", "each gets the calls of the own account", "viaduct_rebinds_total 0")
 }
 
 // TestAnonymousCallers: two pages call as sip:anonymous@anonymous.invalid, which
