@@ -48,7 +48,8 @@ type WSConn struct {
 	heard       atomic.Uint32 // reads that brought something
 	answered    atomic.Int32  // pings and keepalives since the last beat
 	probing     atomic.Bool
-	heardBefore uint32 // at the last visit of the roster
+	calm        atomic.Bool // no message came between two beats
+	heardBefore uint32      // at the last visit of the roster
 
 	messages       atomic.Uint32 // delivered
 	messagesBefore uint32        // at the last beat

@@ -19,6 +19,9 @@ func (c *WSConn) begin(first *[]byte) error {
 			return err
 		}
 	}
+	if c.secure != nil {
+		trimTLS(c.secure)
+	}
 	return c.receive(nil) // what TLS has left
 }
 
@@ -40,6 +43,9 @@ func (c *WSConn) receive(p []byte) error {
 		}
 		switch {
 		case errors.Is(err, wouldBlock{}):
+			if c.calm.Swap(false) {
+				trimTLS(c.secure)
+			}
 			return nil // all of p is taken: only TLS knows the rest of a record
 		case err != nil:
 			return err

@@ -134,6 +134,8 @@ func (c *WSConn) idle(now time.Time) bool {
 	messages, at := c.messages.Load(), uptime(now)
 	if messages != c.messagesBefore {
 		c.messagesBefore, c.quietSince = messages, at
+	} else {
+		c.calm.Store(true)
 	}
 	quiet := at - c.quietSince
 	if messages == 0 {
