@@ -24,22 +24,23 @@ type flow struct {
 	owned  []rewrite.ClientID
 	closed bool
 
-	mu     sync.Mutex
-	seen   []contact // newest last
-	tried  []try     // oldest first
-	proven bool      // the SIP server has accepted credentials of a REGISTER
+	moved  bool // closed to register elsewhere; of moveBrowsers alone
+	proven bool // the SIP server has accepted credentials of a REGISTER; guarded by mu
+
+	mu    sync.Mutex
+	seen  []contact // newest last
+	tried []try     // oldest first
 
 	initial, other spent        // of --rate and --burst
 	failed         spent        // of failures
-	trying         atomic.Int32 // how many are in tried
-	refused        atomic.Bool  // credentials were refused here, and that counts
 	pardons        spent        // of pardons
 	pardoned       atomic.Int32 // refusals that do not count yet
+	trying         atomic.Int32 // how many are in tried
+	refused        atomic.Bool  // credentials were refused here, and that counts
+	kept           atomic.Int32 // messages that may have to be sent again
 
 	activity activity
-	waiting  *mediaQueue  // nil: bodies are left alone
-	kept     atomic.Int32 // messages that may have to be sent again
-	moved    bool         // closed to register elsewhere; of moveBrowsers alone
+	waiting  *mediaQueue // nil: bodies are left alone
 }
 
 // contact is a Contact that a browser has used, and the client it means.

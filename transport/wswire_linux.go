@@ -23,18 +23,17 @@ import (
 // that reads closes it: that of the upgrade until the poller has it, which is told
 // by watch, the poller's from then on.
 type wire struct {
-	poller *poller
-	fd     int // -1: closed
-	woken  atomic.Bool
+	poller  *poller
+	fd      int32        // -1: closed
+	waiting atomic.Int32 // bytes in unsent
+	woken   atomic.Bool
 
-	waiting atomic.Int64 // bytes in unsent
-
+	watched bool // with those below guarded by mu
+	closing bool // nothing more is read or written, but for what is unsent
+	expired bool // nor that
 	mu      sync.Mutex
 	unsent  *outbox // nil: the kernel took everything
 	err     error   // the connection is broken
-	watched bool
-	closing bool // nothing more is read or written, but for what is unsent
-	expired bool // nor that
 }
 
 // take makes w the socket of conn, which is closed. It belongs to p from then on.
@@ -43,12 +42,13 @@ func (w *wire) take(conn *net.TCPConn, p *pollers) error {
 	if err != nil {
 		return err
 	}
-	w.fd = -1
-	controlErr := raw.Control(func(fd uintptr) { w.fd, err = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0) })
+	own := -1
+	controlErr := raw.Control(func(fd uintptr) { own, err = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0) })
+	w.fd = int32(own)
 	if err = errors.Join(err, controlErr); err != nil {
 		return err
 	}
-	w.poller = p.of(w.fd)
+	w.poller = p.of(own)
 	return conn.Close()
 }
 
@@ -80,7 +80,7 @@ func (w *wire) write(p []byte) error {
 		if n < len(p) {
 			w.unsent = new(outbox)
 			w.unsent.keep(p[n:])
-			w.waiting.Store(int64(len(p) - n))
+			w.waiting.Store(int32(len(p) - n))
 			w.expect()
 		}
 		return nil
@@ -88,7 +88,7 @@ func (w *wire) write(p []byte) error {
 		return errBacklogFull
 	default:
 		w.unsent.keep(p)
-		w.waiting.Add(int64(len(p)))
+		w.waiting.Add(int32(len(p)))
 		return nil
 	}
 }
@@ -118,7 +118,7 @@ func (w *wire) wakeAfter(d time.Duration) { time.AfterFunc(d, w.wake) }
 func (w *wire) endReading() {
 	w.woken.Store(true)
 	if !w.closing {
-		_ = unix.Shutdown(w.fd, unix.SHUT_RD) // a socket that is not connected any more has been reported
+		_ = unix.Shutdown(int(w.fd), unix.SHUT_RD) // a socket that is not connected any more has been reported
 	}
 }
 
@@ -130,7 +130,7 @@ func (w *wire) watch(c *WSConn) error {
 		return nil
 	}
 	w.watched = true // before the poller knows it
-	if err := w.poller.add(w.fd, w.events(), c); err != nil {
+	if err := w.poller.add(int(w.fd), w.events(), c); err != nil {
 		w.watched = false
 		return err
 	}
@@ -152,7 +152,7 @@ func (w *wire) events() (events uint32) {
 // expect tells the poller that events has changed.
 func (w *wire) expect() {
 	if w.watched {
-		w.poller.modify(w.fd, w.events())
+		w.poller.modify(int(w.fd), w.events())
 	}
 }
 
@@ -179,7 +179,7 @@ func (w *wire) writeUnsent() {
 		w.fail(err)
 		return
 	}
-	w.waiting.Add(int64(-n))
+	w.waiting.Add(int32(-n))
 	if w.unsent.sent += n; w.unsent.kept() == 0 {
 		w.forget()
 		w.expect()
@@ -217,7 +217,7 @@ func (w *wire) expire() {
 	defer w.mu.Unlock()
 	if w.fd >= 0 {
 		w.expired = true
-		_ = unix.Shutdown(w.fd, unix.SHUT_RDWR) // is reported to the poller as the connection's end
+		_ = unix.Shutdown(int(w.fd), unix.SHUT_RDWR) // is reported to the poller as the connection's end
 	}
 }
 
@@ -233,12 +233,12 @@ func (w *wire) reset() {
 // destroy closes the descriptor.
 func (w *wire) destroy(reset bool) {
 	if reset {
-		_ = unix.SetsockoptLinger(w.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+		_ = unix.SetsockoptLinger(int(w.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 	}
 	if w.watched {
-		w.poller.remove(w.fd)
+		w.poller.remove(int(w.fd))
 	}
-	_ = syscall.Close(w.fd)
+	_ = syscall.Close(int(w.fd))
 	w.fd, w.closing = -1, true
 	w.forget()
 }
