@@ -57,7 +57,7 @@ type flags struct {
 	StripHeader       []string      `group:"SIP side" placeholder:"NAME" help:"Further header never taken from a browser, besides the built-in ones."`
 	ClientIPHeader    string        `group:"SIP side" placeholder:"NAME" help:"Tell the SIP server the browser's address in this header."`
 	TokenKeyFile      string        `group:"SIP side" placeholder:"FILE" help:"Keys of the tokens, a line each, base64 of 32 bytes; the first signs, later ones still verify. Watched; made if missing. Without this flag: token.key in $$STATE_DIRECTORY, else in the user's state directory."`
-	MaxTransactions   int           `group:"SIP side" placeholder:"N" default:"20000" help:"Most messages kept to be sent again on UDP; past it they are relayed without."`
+	MaxTransactions   int           `group:"SIP side" placeholder:"N" default:"20000" help:"Most messages kept to be sent again on UDP, 64 of them for one browser; past it they are relayed without."`
 	MaxTransactionMem int           `name:"max-transaction-memory" group:"SIP side" placeholder:"BYTES" default:"67108864" help:"Most memory for them."`
 	HealthInterval    time.Duration `group:"SIP side" placeholder:"DURATION" default:"10s" help:"Time within which a dead upstream is noticed: it is asked with OPTIONS twice in it, any answer means alive."`
 
