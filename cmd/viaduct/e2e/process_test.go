@@ -3,6 +3,7 @@ package e2e
 import (
 	"bufio"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -47,8 +48,15 @@ func (h Host) command(program string, args ...string) *exec.Cmd {
 // claimedPorts keeps one test run from handing out a port twice.
 var claimedPorts sync.Map
 
-// freePort finds a port that is free for UDP and TCP, for peers that cannot be
-// told to take any port and say which.
+// Ports that peers are given are below those that the kernel hands out to
+// whoever connects, and even: baresip takes the next one too, for TLS.
+const (
+	firstPort = 20_000
+	portPairs = 4_000
+)
+
+// freePort finds a port that is free for UDP and TCP, and the next one too, for
+// peers that cannot be told to take any port and say which.
 func (h Host) freePort(t testing.TB) netip.AddrPort {
 	t.Helper()
 	bindable := h.IP
@@ -56,23 +64,31 @@ func (h Host) freePort(t testing.TB) netip.AddrPort {
 		bindable = loopback.IP
 	}
 	for range 100 {
-		listener, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(bindable, 0)))
-		if err != nil {
-			t.Fatalf("looking for a free port: %v", err)
-		}
-		port := listener.Addr().(*net.TCPAddr).AddrPort().Port()
-		packets, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(bindable, port)))
-		_ = listener.Close()
-		if err != nil {
+		port := uint16(firstPort + 2*rand.IntN(portPairs))
+		if !isFree(bindable, port) || !isFree(bindable, port+1) {
 			continue
 		}
-		_ = packets.Close()
 		if _, taken := claimedPorts.LoadOrStore(port, true); !taken {
 			return netip.AddrPortFrom(h.IP, port)
 		}
 	}
 	t.Fatal("no port is free for both UDP and TCP")
 	return netip.AddrPort{}
+}
+
+func isFree(ip netip.Addr, port uint16) bool {
+	at := netip.AddrPortFrom(ip, port)
+	listener, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(at))
+	if err != nil {
+		return false
+	}
+	defer listener.Close()
+	packets, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
+	if err != nil {
+		return false
+	}
+	_ = packets.Close()
+	return true
 }
 
 // A Process is a peer's program, with its process group: nothing of it outlives
