@@ -48,11 +48,11 @@ func (h Host) command(program string, args ...string) *exec.Cmd {
 // claimedPorts keeps one test run from handing out a port twice.
 var claimedPorts sync.Map
 
-// Ports that peers are given are below those that the kernel hands out to
+// Ports that peers are given are above those of the media, and below those that the kernel hands out to
 // whoever connects, and even: baresip takes the next one too, for TLS.
 const (
-	firstPort = 20_000
-	portPairs = 4_000
+	firstPort = 30_000
+	portPairs = 1_300
 )
 
 // freePort finds a port that is free for UDP and TCP, and the next one too, for
