@@ -34,6 +34,7 @@ type poller struct {
 	running bool
 	open    int
 	closing bool // it ends when open is zero
+	ended   bool
 }
 
 // newPollers returns the pollers of a server's connections, that keep at most maxUnsent bytes
@@ -119,6 +120,9 @@ func (p *poller) find(conns []*WSConn, events []unix.EpollEvent) {
 func (p *poller) add(fd int, events uint32, c *WSConn) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.ended {
+		return os.ErrClosed // its number may be that of another file
+	}
 	place := fd / p.of
 	if missing := place + 1 - len(p.conns); missing > 0 {
 		p.conns = append(p.conns, make([]*WSConn, missing)...)
@@ -153,6 +157,7 @@ func (p *poller) remove(fd int) {
 
 func (p *poller) endIfIdle() {
 	if p.closing && p.open == 0 {
+		p.ended = true
 		_ = p.epoll.Close()
 	}
 }

@@ -260,9 +260,20 @@ func (c *WSConn) run(first *[]byte) {
 	if err != nil {
 		c.end(err)
 	}
-	if watchErr := c.sock.wire.watch(c); watchErr != nil && err == nil {
+	c.follow(err)
+}
+
+// follow gives the connection to its poller; err is why it has ended already. One
+// that no poller takes would never be flushed.
+func (c *WSConn) follow(err error) {
+	watchErr := c.sock.wire.watch(c)
+	if watchErr == nil {
+		return
+	}
+	if err == nil {
 		c.end(watchErr)
 	}
+	c.sock.wire.reset()
 }
 
 // ready acts on what the poller reports; buf is the poller's own.
