@@ -21,7 +21,7 @@ PORTABLETEST = GOOS=darwin $(GO) vet ./transport && $(GO) test -tags=goroutines 
 
 PHONE       = cmd/viaduct-demo/phone
 
-.PHONY: demo demo-picture phone build release test test-full setup lint fmt fuzz bench microbench instructions vuln
+.PHONY: demo demo-picture phone build release test test-full attacks setup lint fmt fuzz bench microbench instructions vuln
 
 demo: phone ## viaduct with a PBX and a phone page, on this machine; DEMO_FLAGS are its flags
 	$(GO) run ./cmd/viaduct-demo $(DEMO_FLAGS)
@@ -71,6 +71,9 @@ test-full: setup lint ## every scenario with every client on every leg; prints t
 	VIADUCT_E2E_FULL=1 $(GOTEST) -timeout=90m -v ./cmd/viaduct/e2e
 	$(GOTEST) -timeout=20m $$($(GO) list ./... | grep -v /viaduct/e2e$$)
 	$(ALLOCTEST)
+
+attacks: ## every test that attacks; writes what happened to deploy/SECURITY.md
+	VIADUCT_RENEW_ATTACKS=1 $(GO) test -count=1 -timeout=40m -run=TestDocsAttacks ./cmd/viaduct
 
 setup: ## Debian and npm packages that the tests need
 	.ci/setup
