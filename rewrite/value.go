@@ -185,7 +185,7 @@ func (m *Message) ParseAddress(s Span) (Address, bool) {
 		return m.parseAddrSpec(a)
 	}
 	n := bytes.IndexByte(raw[pos:], '>')
-	if n < 0 || bytes.LastIndexByte(raw[pos:pos+n], '<') > 0 {
+	if n < 0 || bytes.IndexByte(raw[pos+1:pos+n], '<') >= 0 {
 		return a, false
 	}
 	a.URI = trim(raw, pos+1, pos+n)
@@ -262,21 +262,15 @@ func (p *Params) Next() (Param, bool) {
 		return Param{}, false
 	}
 	start, nameLo := pos, pos+1
-	pos++
-	equals := -1
-	for pos < len(raw) && raw[pos] != ';' {
-		if raw[pos] == '=' && equals < 0 {
-			equals = pos
-		}
-		if raw[pos] == '"' {
-			end, ok := quotedEnd(raw, pos)
-			if !ok {
-				return Param{}, false
-			}
-			pos = end
-			continue
-		}
-		pos++
+	pos, ok := paramEnd(raw, nameLo)
+	if !ok {
+		return Param{}, false
+	}
+	equals := bytes.IndexByte(raw[nameLo:pos], '=')
+	if quote := bytes.IndexByte(raw[nameLo:pos], '"'); equals >= 0 && (quote < 0 || equals < quote) {
+		equals += nameLo
+	} else {
+		equals = -1
 	}
 	p.pos = pos
 	out := Param{All: p.span(start, pos)}
@@ -287,6 +281,25 @@ func (p *Params) Next() (Param, bool) {
 	}
 	out.Name = p.trim(nameLo, nameHi)
 	return out, true
+}
+
+// paramEnd finds the ';' that ends the parameter at pos, or the end of raw. One
+// inside a quoted string does not; false if such a string is not closed.
+func paramEnd(raw []byte, pos int) (int, bool) {
+	for {
+		end := len(raw)
+		if n := bytes.IndexByte(raw[pos:], ';'); n >= 0 {
+			end = pos + n
+		}
+		quote := bytes.IndexByte(raw[pos:end], '"')
+		if quote < 0 {
+			return end, true
+		}
+		var ok bool
+		if pos, ok = quotedEnd(raw, pos+quote); !ok {
+			return 0, false
+		}
+	}
 }
 
 func (p *Params) span(lo, hi int) Span {
