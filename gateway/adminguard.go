@@ -39,7 +39,7 @@ func onlyHere(next http.Handler) http.Handler {
 // came from anywhere as from 127.0.0.6.
 func isHere(r *http.Request) bool {
 	from, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil || r.Header.Get("X-Forwarded-For") != "" || r.Header.Get("Forwarded") != "" {
+	if err != nil || isPassedOn(r.Header) {
 		return false
 	}
 	addr := from.Addr().Unmap()
@@ -84,4 +84,14 @@ func profiles() http.Handler {
 		_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 		mux.ServeHTTP(w, r)
 	})
+}
+
+// isPassedOn reports whether a proxy says that it asks for somebody else.
+func isPassedOn(h http.Header) bool {
+	for _, field := range [...]string{"X-Forwarded-For", "X-Real-Ip", "Forwarded"} {
+		if len(h[field]) > 0 {
+			return true
+		}
+	}
+	return false
 }

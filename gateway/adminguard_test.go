@@ -34,6 +34,7 @@ func TestOnlyHere(t *testing.T) {
 		{"127.0.0.6:40000", "127.0.0.1" + port, "", http.StatusForbidden},
 		{here, "127.0.0.1" + port, "X-Forwarded-For: 192.0.2.9", http.StatusForbidden},
 		{here, "127.0.0.1" + port, "Forwarded: for=192.0.2.9", http.StatusForbidden},
+		{here, "127.0.0.1" + port, "X-Real-IP: 192.0.2.9", http.StatusForbidden},
 		{"@", "127.0.0.1" + port, "", http.StatusForbidden},
 		// A name that leads here.
 		{here, "evil.example" + port, "", http.StatusForbidden},
