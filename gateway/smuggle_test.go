@@ -150,7 +150,7 @@ func raw(line string) func(sip) sip { return func(m sip) sip { return m.add(line
 // it says: what is read as a second one would be one.
 func newSmuggleLab(t *testing.T, options ...func(*Config)) *tortureLab {
 	t.Helper()
-	tcp := newTCPLab(t, append(options, undisturbed)...)
+	tcp := newTCPLab(t, append(options, undisturbed, unhurried)...)
 	l := &tortureLab{lab: tcp.lab}
 	l.phone = l.lab.phone("alice")
 	l.token, l.far = one2(tcp.registered(l.phone))

@@ -31,7 +31,7 @@ type peer interface {
 // and to responses with the Vias that they have to bring back. What is relayed
 // changes in the named headers alone, and its answer finds back.
 func TestTorture(t *testing.T) {
-	l := &tortureLab{lab: newLab(t, stateless, undisturbed)}
+	l := &tortureLab{lab: newLab(t, stateless, undisturbed, unhurried)}
 	l.far, l.phone = l.pbx, l.lab.phone("alice")
 	l.token = l.registered(l.phone)
 	listed := differences(t)

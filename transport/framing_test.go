@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -144,11 +146,34 @@ func TestFramingCopiesOnlyTheIncomplete(t *testing.T) {
 	}
 }
 
+// tortures are the messages of RFC 4475 and RFC 5118, without those that their
+// files abbreviate.
+func tortures(tb testing.TB) (messages []string) {
+	tb.Helper()
+	files, err := filepath.Glob("../rewrite/testdata/torture/*.txtar")
+	if err != nil || len(files) < 60 {
+		tb.Fatalf("%d messages, %v", len(files), err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		if _, message, ok := strings.Cut(string(text), "-- message --\n"); ok && !strings.Contains(message, "<repeat") {
+			messages = append(messages, strings.ReplaceAll(message, "\n", "\r\n"))
+		}
+	}
+	return messages
+}
+
 // FuzzFraming checks that only the bytes count, not how they were split.
 func FuzzFraming(f *testing.F) {
 	one := sipMessage("hello")
 	for _, in := range []string{one + one, "\r\n\r\n" + one[:40], "GET / HTTP/1.1\r\n", one + "BYE sip:a SIP/2.0\r\nl : \r\n 1\r\n\r\n!\r\n\r\n"} {
 		f.Add([]byte(in), []byte{1, 7, 30, 2})
+	}
+	for _, in := range tortures(f) {
+		f.Add([]byte(in+one), []byte{40, 1, 200})
 	}
 	f.Fuzz(func(t *testing.T, in, sizes []byte) {
 		const limit = 300

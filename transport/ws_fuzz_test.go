@@ -20,6 +20,9 @@ func FuzzConsume(f *testing.F) {
 	for i, stream := range wsStreams() {
 		f.Add(stream.sent, uint16(i*i))
 	}
+	for i, message := range tortures(f) {
+		f.Add(append(frame(ws.OpText, false, message[:20]), frame(ws.OpContinuation, true, message[20:])...), uint16(i))
+	}
 	near, far := tcpPair(f)
 	go io.Copy(io.Discard, far)
 
