@@ -137,13 +137,18 @@ func (l *oracleLine) params(in piece) []piece {
 // text between the value before it and itself.
 func (l *oracleLine) withoutTags(tags ...string) string {
 	values, untouched := l.values(), true
+	rest := strings.TrimLeft(l.raw[l.at:], oracleSpace)
+	begin := len(l.raw) - len(rest)
 	var text string
 	for i, v := range values {
 		if slices.Contains(tags, strings.ToLower(v.of(l.raw))) {
 			untouched = false
 			continue
 		}
-		if text != "" {
+		switch {
+		case i == 0:
+			text += l.raw[begin:v.lo] // commas, if any
+		case text != "":
 			text += l.raw[values[i-1].hi:v.lo]
 		}
 		text += v.of(l.raw)
@@ -154,8 +159,7 @@ func (l *oracleLine) withoutTags(tags ...string) string {
 	case text == "":
 		return ""
 	}
-	rest := strings.TrimLeft(l.raw[l.at:], oracleSpace)
-	return l.raw[:len(l.raw)-len(rest)] + text + l.raw[values[len(values)-1].hi:]
+	return l.raw[:begin] + text + l.raw[values[len(values)-1].hi:]
 }
 
 func (o *oracle) responseUp(r *ResponseUp) string {
