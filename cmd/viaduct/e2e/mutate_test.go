@@ -147,8 +147,8 @@ func (m *mutator) change(message string) string {
 			}
 		}
 	default: // bytes, anywhere in the headers
-		at := m.IntN(len(head))
-		head = head[:at] + m.pick(odd...) + head[at+m.IntN(2):]
+		at := m.IntN(len(head) + 1)
+		head = head[:at] + m.pick(odd...) + head[min(len(head), at+m.IntN(2)):]
 		if ended {
 			return head + "\r\n\r\n" + body
 		}
