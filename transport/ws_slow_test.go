@@ -28,6 +28,7 @@ func TestWSSlowReader(t *testing.T) {
 		if err := neighbour.Send(msg); err != nil {
 			t.Fatalf("the neighbour: %v", err)
 		}
+		until(t, "the neighbour has read it", func() bool { return neighbour.sock.wire.queued() == 0 })
 		err := c.Send(msg)
 		if errors.Is(err, errBacklogFull) {
 			break

@@ -135,6 +135,7 @@ func TestWSSSlowReader(t *testing.T) {
 		if err := neighbour.Send(msg); err != nil {
 			t.Fatalf("the neighbour: %v", err)
 		}
+		until(t, "the neighbour has read it", func() bool { return neighbour.sock.wire.queued() == 0 })
 		if err := c.Send(msg); err != nil {
 			if !errors.Is(err, errBacklogFull) {
 				t.Error(err)
