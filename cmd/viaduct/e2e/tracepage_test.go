@@ -174,7 +174,8 @@ func checkCapture(t *testing.T, file string, rungs []string) {
 // tshark returns fields, joined by spaces, of each packet of a capture that a filter wants.
 func tshark(t testing.TB, file, filter string, fields ...string) (packets []string) {
 	t.Helper()
-	args := []string{"-r", file, "-Y", filter, "-o", "udp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE", "-T", "fields", "-E", "separator=/s"}
+	// Ports of a test can be some other protocol's: what is in the packets decides.
+	args := []string{"-r", file, "-Y", filter, "-o", "udp.try_heuristic_first:TRUE", "-o", "udp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE", "-T", "fields", "-E", "separator=/s"}
 	for _, field := range fields {
 		args = append(args, "-e", field)
 	}
