@@ -3,16 +3,12 @@ package transport
 import (
 	"net"
 	"net/netip"
-	"runtime"
 	"testing"
 )
 
 // A peer that is favoured is reached from the same port, as before, and what it
 // sends arrives. So does what everybody else sends; nobody can take the port.
 func TestFavour(t *testing.T) {
-	if runtime.GOOS != "linux" {
-		t.Skip("elsewhere nobody is favoured")
-	}
 	for _, listen := range []string{":0", "127.0.0.1:0"} {
 		s := startSIP(t, SIPConfig{Listen: listen})
 		loopback := netip.MustParseAddr("127.0.0.1")
