@@ -26,7 +26,7 @@ func onlyHere(next http.Handler) http.Handler {
 			say(w, http.StatusForbidden, "only for clients on this machine: connect to 127.0.0.1, through a tunnel (ssh -L, kubectl port-forward) from elsewhere")
 		case !namesHere(r.Host):
 			say(w, http.StatusForbidden, "only by the name localhost or a loopback address")
-		case !sameSite(r):
+		case !SameOrigin(r):
 			say(w, http.StatusForbidden, "only for pages of the same origin")
 		default:
 			next.ServeHTTP(w, r)
@@ -56,8 +56,9 @@ func namesHere(host string) bool {
 	return name == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// sameSite reports whether a request is of no page, or of one from here.
-func sameSite(r *http.Request) bool {
+// SameOrigin reports whether a request is of no page, or of one of the same origin:
+// those of other sites could not read an answer, but make work and take places.
+func SameOrigin(r *http.Request) bool {
 	switch r.Header.Get("Sec-Fetch-Site") {
 	case "", "same-origin", "none":
 	default:

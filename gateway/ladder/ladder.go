@@ -12,7 +12,6 @@ package ladder
 import (
 	"embed"
 	"net/http"
-	"net/url"
 	"path"
 
 	"viaduct/gateway"
@@ -40,7 +39,7 @@ func Handler(g *gateway.Gateway) http.Handler {
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-		if !sameOrigin(r) {
+		if !gateway.SameOrigin(r) {
 			http.Error(w, "only for pages of the same origin", http.StatusForbidden)
 			return
 		}
@@ -86,20 +85,4 @@ func serveFile(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", contentTypes[path.Ext(name)])
 	w.Header().Set("Cache-Control", "no-cache") // the files of the next version have the same names
 	_, _ = w.Write(text)
-}
-
-// sameOrigin refuses the pages of other sites. They could not read the events,
-// but would take the places of the few viewers there may be.
-func sameOrigin(r *http.Request) bool {
-	switch r.Header.Get("Sec-Fetch-Site") {
-	case "", "same-origin", "none":
-	default:
-		return false
-	}
-	origin := r.Header.Get("Origin")
-	if origin == "" {
-		return true
-	}
-	u, err := url.Parse(origin)
-	return err == nil && u.Host == r.Host
 }
